@@ -1,0 +1,42 @@
+package talk
+
+import (
+	"context"
+	"time"
+)
+
+// Limit is a rate limit: at most Places in any window of that length, for one
+// key, over all nodes.
+type Limit struct {
+	Policy   string // "auth", "api", …
+	Places   int
+	Window   time.Duration
+	Failures bool // only failures count: see [Limiter.Begin]
+}
+
+// Verdict is what a limiter decided about one call.
+type Verdict struct {
+	Limit   Limit
+	Allowed bool
+	Left    int           // places left after this call
+	Reset   time.Duration // until a place that is taken now is free again; after a refusal: until the call may be tried
+	Local   bool          // decided in this process alone, Redis being away
+}
+
+// Limiter counts calls against limits, over all nodes.
+type Limiter interface {
+	// Take takes cost places at once, or none.
+	Take(ctx context.Context, limit Limit, key string, cost int) (Verdict, error)
+	// Begin takes a place that is only pending, for a limit that counts
+	// failures. Where counted failures fill the limit the verdict refuses; where
+	// pending ones fill the rest it waits its turn, in order, at most 4 s, and
+	// then returns ErrBusy. The attempt must be ended.
+	Begin(ctx context.Context, limit Limit, key string) (Attempt, Verdict, error)
+}
+
+// Attempt is a pending place of a limit that counts failures.
+type Attempt interface {
+	// End gives the place back after a success, or counts it after a failure.
+	// It does not wait for the caller's context.
+	End(ctx context.Context, failed bool)
+}
