@@ -181,5 +181,5 @@ type log struct {
 	keys   []Key
 }
 
-func (l *log) add(e Event)        { l.events = append(l.events, e) }
+func (l *log) add(e Event)       { l.events = append(l.events, e) }
 func (l *log) touch(keys ...Key) { l.keys = append(l.keys, keys...) }

@@ -196,26 +196,29 @@ func (r *RoomState) heir() (UserSummary, bool) {
 	return heir, heir.ID != ""
 }
 
-// Kick removes target and keeps them out until now + banFor. A member may be
-// kicked who has left meanwhile only if they are still seated: else NOT_IN_ROOM.
-func (r *RoomState) Kick(by UserID, target *UserState, reason string, banFor time.Duration, now time.Time) error {
+// Kick removes target and keeps them out until now + banFor; zero keeps nobody out.
+func (r *RoomState) Kick(by, target UserID, reason string, banFor time.Duration, now time.Time) error {
 	switch {
 	case r.Owner.ID != by:
 		return ErrNotOwner
 	case !r.Open():
 		return ErrRoomClosed
-	case target.ID == r.Owner.ID:
+	case target == r.Owner.ID:
 		return ErrSelf
-	case !target.SeatedIn(r.ID):
+	case r.index(target) < 0:
 		return ErrNotInRoom
 	}
-	until := now.Add(banFor)
-	r.liftBan(target.ID)
-	if banFor > 0 {
-		r.Bans = append(r.Bans, RoomBan{User: target.Summary(), Until: until, Reason: reason})
+	who, err := r.people(target)
+	if err != nil {
+		return err
 	}
-	target.tell(now, Kicked{RoomID: r.ID, Reason: reason, Until: until})
-	r.unseat(target, LeftByKick, now)
+	until := now.Add(banFor)
+	r.liftBan(target)
+	if banFor > 0 {
+		r.Bans = append(r.Bans, RoomBan{User: who.Summary(), Until: until, Reason: reason})
+	}
+	who.tell(now, Kicked{RoomID: r.ID, Reason: reason, Until: until})
+	r.unseat(who, LeftByKick, now)
 	return nil
 }
 

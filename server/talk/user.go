@@ -135,28 +135,38 @@ func (u *UserState) Erase(now time.Time) {
 	u.UpdatedAt, u.DeletedAt, u.changed = now, now, true
 }
 
-// Revoke ends the sessions that match and returns how many it ended.
-func (u *UserState) Revoke(why RevokeReason, now time.Time, match func(*Session) bool) int {
-	ended := 0
+// Session returns the living session with that id; it needs [Scope.Sessions].
+func (u *UserState) Session(id SessionID) (*Session, bool) {
+	i := slices.IndexFunc(u.Sessions, only(id))
+	if i < 0 {
+		return nil, false
+	}
+	return u.Sessions[i], true
+}
+
+// Revoke ends the sessions that match and returns which it ended.
+func (u *UserState) Revoke(why RevokeReason, now time.Time, match func(*Session) bool) []SessionID {
+	var ended []SessionID
 	for _, s := range u.Sessions {
 		if match(s) && s.revoke(why, now) {
 			u.tell(now, SessionRevoked{SessionID: s.ID, Reason: why})
-			ended++
+			ended = append(ended, s.ID)
 		}
 	}
 	return ended
 }
 
-// AddSession opens a session, ending the oldest ones beyond the limit.
-func (u *UserState) AddSession(s *Session, limit int, now time.Time) {
+// AddSession opens a session, ends the oldest ones beyond the limit, and
+// returns which it ended.
+func (u *UserState) AddSession(s *Session, limit int, now time.Time) []SessionID {
 	living := slices.DeleteFunc(slices.Clone(u.Sessions), func(s *Session) bool { return !s.Alive(now) })
-	for len(living) >= limit {
-		oldest := living[0]
-		u.Revoke(RevokedByLimit, now, func(s *Session) bool { return s == oldest })
-		living = living[1:]
+	var ended []SessionID
+	for ; len(living) >= limit; living = living[1:] {
+		ended = append(ended, u.Revoke(RevokedByLimit, now, only(living[0].ID))...)
 	}
 	s.fresh = true
 	u.Sessions = append(u.Sessions, s)
+	return ended
 }
 
 // tell records an event on their own topic.

@@ -1,0 +1,485 @@
+package talk
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// Lifetimes and limits of sessions.
+const (
+	SessionIdle     = 7 * 24 * time.Hour  // without a refresh
+	SessionAbsolute = 90 * 24 * time.Hour // whatever happens
+	SessionsPerUser = 20
+	RefreshGrace    = 10 * time.Second // in which a repeated refresh gets the same answer
+)
+
+// Accounts is what people do with their accounts and their devices.
+type Accounts struct {
+	Store     Store
+	Outbox    *Outbox
+	Clock     Clock
+	Passwords *Passwords
+	Tokens    *Tokens
+	Revoked   *Revocations
+	Uses      *Uses
+	Log       *slog.Logger // security events, under OWASP's names
+}
+
+// Registration is what somebody says who opens an account.
+type Registration struct {
+	Email, Username, Password string
+	DisplayName               string // empty means the username
+	Cookie                    bool
+}
+
+// Grant is what a device may do next: an access token for now and a refresh
+// token for later.
+type Grant struct {
+	AccessToken      string
+	AccessExpiresAt  time.Time
+	RefreshToken     string
+	RefreshExpiresAt time.Time
+	SessionID        SessionID
+	Cookie           bool // the refresh token belongs in a cookie, and in no body
+}
+
+// Caller is who asks.
+type Caller struct {
+	UserID     UserID
+	SessionID  SessionID
+	Generation int64
+}
+
+// Register opens an account and signs its first device in. The names are
+// looked at before the password is hashed, and decided by the database.
+func (s *Accounts) Register(ctx context.Context, r Registration, device Device) (Account, Grant, error) {
+	if r.DisplayName == "" {
+		r.DisplayName = r.Username
+	}
+	if err := s.checkRegistration(ctx, r); err != nil {
+		return Account{}, Grant{}, err
+	}
+	hash, err := s.Passwords.Hash(ctx, r.Password)
+	if err != nil {
+		return Account{}, Grant{}, err
+	}
+	id, session := UserID(NewID()), SessionID(NewID())
+	var account Account
+	var opened Session
+	err = s.Outbox.Change(ctx, Scope{}, func(state *State) error {
+		account = Account{
+			User: User{
+				ID: id, Username: r.Username, Profile: Profile{DisplayName: r.DisplayName},
+				Role: RoleUser, CreatedAt: state.Now, UpdatedAt: state.Now,
+			},
+			Email: Fold(r.Email), PasswordHash: hash,
+		}
+		user := state.Register(account)
+		opened = newSession(session, id, r.Cookie, device, state.Now)
+		user.AddSession(new(opened), SessionsPerUser, state.Now)
+		return nil
+	})
+	if err != nil {
+		return Account{}, Grant{}, err
+	}
+	s.security(ctx, "user_created", id, session)
+	grant, err := s.grant(opened, opened.RotatedAt)
+	return account, grant, err
+}
+
+func (s *Accounts) checkRegistration(ctx context.Context, r Registration) error {
+	if err := CheckUsername(r.Username); err != nil {
+		return err
+	}
+	if err := CheckPassword(r.Password, r.Username, r.Email, r.DisplayName); err != nil {
+		return err
+	}
+	if err := s.free(ctx, Login{Email: r.Email}, ErrEmailTaken); err != nil {
+		return err
+	}
+	return s.free(ctx, Login{Username: r.Username}, ErrUsernameTaken)
+}
+
+// free returns taken where an account has that name.
+func (s *Accounts) free(ctx context.Context, name Login, taken *Error) error {
+	_, err := s.Store.Credentials(ctx, name)
+	switch {
+	case err == nil:
+		return taken
+	case errors.Is(err, ErrUserNotFound):
+		return nil
+	}
+	return err
+}
+
+func newSession(id SessionID, user UserID, cookie bool, device Device, now time.Time) Session {
+	return Session{
+		ID: id, UserID: user, Generation: 1, Cookie: cookie,
+		UserAgent: device.UserAgent, IP: device.IP,
+		CreatedAt: now, RotatedAt: now, LastUsedAt: now,
+		IdleExpiresAt: now.Add(SessionIdle), AbsoluteExpiresAt: now.Add(SessionAbsolute),
+	}
+}
+
+// Login signs a device in. A wrong password and an unknown name give the same
+// answer after the same work: ErrBadCredentials. A banned account is told so
+// only with the right password.
+func (s *Accounts) Login(ctx context.Context, login Login, password string, cookie bool, device Device) (AccountView, Grant, error) {
+	account, rehashed, err := s.verify(ctx, login, password)
+	if err != nil {
+		s.security(ctx, "authn_login_fail", account.ID, "", "reason", ReasonOf(err))
+		return AccountView{}, Grant{}, err
+	}
+	id := SessionID(NewID())
+	var opened Session
+	var displaced []SessionID
+	var view AccountView
+	scope := Scope{Users: []UserID{account.ID}, Sessions: true}
+	err = s.Outbox.Change(ctx, scope, func(state *State) error {
+		user, err := state.User(account.ID)
+		switch {
+		case errors.Is(err, ErrUserNotFound), err == nil && user.PasswordHash != account.PasswordHash:
+			return ErrBadCredentials // changed since it was verified
+		case err != nil:
+			return err
+		case user.Banned(state.Now):
+			return ErrBanned
+		}
+		if rehashed != "" {
+			user.SetPassword(rehashed, state.Now)
+		}
+		opened = newSession(id, account.ID, cookie, device, state.Now)
+		displaced = user.AddSession(new(opened), SessionsPerUser, state.Now)
+		view = AccountView{Account: user.Account, CurrentRoomID: user.Seat, OwnedRoomID: user.Owns}
+		return nil
+	})
+	if err != nil {
+		s.security(ctx, "authn_login_fail", account.ID, "", "reason", ReasonOf(err))
+		return AccountView{}, Grant{}, err
+	}
+	s.Revoked.Add(displaced...)
+	s.security(ctx, "authn_login_success", account.ID, id)
+	grant, err := s.grant(opened, opened.RotatedAt)
+	return view, grant, err
+}
+
+// verify returns the account whose password it is, and a new hash of it where
+// the stored one was made with other parameters.
+func (s *Accounts) verify(ctx context.Context, login Login, password string) (Account, string, error) {
+	account, err := s.Store.Credentials(ctx, login)
+	if errors.Is(err, ErrUserNotFound) {
+		if err := s.Passwords.VerifyNobody(ctx, password); err != nil {
+			return Account{}, "", err
+		}
+		return Account{}, "", ErrBadCredentials
+	}
+	if err != nil {
+		return Account{}, "", err
+	}
+	rehashed, err := s.prove(ctx, account, password)
+	return account, rehashed, err
+}
+
+func (s *Accounts) prove(ctx context.Context, account Account, password string) (rehashed string, err error) {
+	right, stale, err := s.Passwords.Verify(ctx, account.PasswordHash, password)
+	switch {
+	case err != nil:
+		return "", err
+	case !right:
+		return "", ErrBadCredentials
+	case stale:
+		return s.Passwords.Hash(ctx, password)
+	}
+	return "", nil
+}
+
+func (s *Accounts) grant(session Session, at time.Time) (Grant, error) {
+	access, expires, err := s.Tokens.Access(session.UserID, session.ID, session.Generation, at)
+	if err != nil {
+		return Grant{}, err
+	}
+	refresh, err := s.Tokens.Refresh(session.ID, session.Generation, session.RotatedAt)
+	return Grant{
+		AccessToken: access, AccessExpiresAt: expires,
+		RefreshToken: refresh, RefreshExpiresAt: session.ExpiresAt(),
+		SessionID: session.ID, Cookie: session.Cookie,
+	}, err
+}
+
+// Refresh rotates the session of a refresh token. The token one generation
+// back gets the same successor again for ten seconds, and longer while the
+// successor was never used (the client lost the answer); otherwise an old token
+// ends its session: somebody else has it.
+func (s *Accounts) Refresh(ctx context.Context, token string) (Grant, error) {
+	id, generation, err := s.Tokens.ParseRefresh(token)
+	if err != nil {
+		return Grant{}, err
+	}
+	session, rotated, err := s.Store.Rotate(ctx, id, generation, s.Clock(), SessionIdle)
+	switch {
+	case errors.Is(err, ErrSessionNotFound):
+		return Grant{}, ErrRefreshInvalid
+	case err != nil:
+		return Grant{}, err
+	case rotated:
+		return s.grant(session, session.RotatedAt)
+	case !session.Alive(s.Clock()):
+		return Grant{}, ErrSessionRevoked
+	case generation > session.Generation:
+		// The database is older than the token: a restored backup, or a leaked key.
+		s.security(ctx, "authn_token_from_the_future", session.UserID, id)
+		return Grant{}, ErrRefreshInvalid
+	case generation == session.Generation-1:
+		return s.again(ctx, session)
+	}
+	return Grant{}, s.reused(ctx, session)
+}
+
+func (s *Accounts) again(ctx context.Context, session Session) (Grant, error) {
+	now := s.Clock()
+	switch {
+	case now.Before(session.RotatedAt.Add(RefreshGrace)):
+		return s.grant(session, session.RotatedAt)
+	case session.ConfirmedGeneration < session.Generation && !s.Uses.Confirmed(session.ID, session.Generation):
+		return s.grant(session, now)
+	}
+	return Grant{}, s.reused(ctx, session)
+}
+
+func (s *Accounts) reused(ctx context.Context, session Session) error {
+	s.security(ctx, "authn_token_reuse", session.UserID, session.ID)
+	if _, err := s.revoke(ctx, session.UserID, RevokedByReuse, only(session.ID)); err != nil {
+		return err
+	}
+	return ErrRefreshReused
+}
+
+func only(id SessionID) func(*Session) bool { return func(s *Session) bool { return s.ID == id } }
+
+func allBut(id SessionID) func(*Session) bool { return func(s *Session) bool { return s.ID != id } }
+
+// revoke ends the living sessions of user that match, and says which.
+func (s *Accounts) revoke(ctx context.Context, user UserID, why RevokeReason, match func(*Session) bool) ([]SessionID, error) {
+	var ended []SessionID
+	err := s.Outbox.Change(ctx, Scope{Users: []UserID{user}, Sessions: true}, func(state *State) error {
+		u, err := state.User(user)
+		if err != nil {
+			return err
+		}
+		ended = u.Revoke(why, state.Now, match)
+		return nil
+	})
+	if errors.Is(err, ErrUserNotFound) {
+		return nil, nil // erased: their sessions ended then
+	}
+	s.Revoked.Add(ended...)
+	return ended, err
+}
+
+// Identify says who shows an access token, without a query: by its signature,
+// and by the sessions that every node knows to be revoked.
+func (s *Accounts) Identify(ctx context.Context, token string, device Device) (Caller, error) {
+	caller, err := s.IdentifyEnded(ctx, token)
+	if err != nil {
+		return Caller{}, err
+	}
+	if err := s.Revoked.Check(ctx, caller.SessionID); err != nil {
+		return Caller{}, err
+	}
+	s.Uses.Note(caller, device, s.Clock())
+	return caller, nil
+}
+
+// IdentifyEnded is [Accounts.Identify] for those whose session may have ended.
+func (s *Accounts) IdentifyEnded(_ context.Context, token string) (Caller, error) {
+	claims, err := s.Tokens.Verify(token)
+	if err != nil {
+		return Caller{}, err
+	}
+	return Caller{UserID: claims.UserID, SessionID: claims.SessionID, Generation: claims.Generation}, nil
+}
+
+// Logout ends the caller's session; ending it twice is no error.
+func (s *Accounts) Logout(ctx context.Context, caller Caller) error {
+	_, err := s.revoke(ctx, caller.UserID, RevokedByLogout, only(caller.SessionID))
+	if err == nil {
+		s.security(ctx, "authn_logout", caller.UserID, caller.SessionID)
+	}
+	return err
+}
+
+// LogoutToken is [Accounts.Logout] by a refresh token, for browsers whose
+// access token is gone. A token that is not valid any more has nothing to end.
+func (s *Accounts) LogoutToken(ctx context.Context, token string) error {
+	id, _, err := s.Tokens.ParseRefresh(token)
+	if err != nil {
+		return err
+	}
+	session, err := s.Store.Session(ctx, id)
+	if errors.Is(err, ErrSessionNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.Logout(ctx, Caller{UserID: session.UserID, SessionID: id})
+}
+
+// LogoutAll ends all sessions of the caller, this one too, and says how many.
+func (s *Accounts) LogoutAll(ctx context.Context, caller Caller) (int, error) {
+	ended, err := s.revoke(ctx, caller.UserID, RevokedByLogout, func(*Session) bool { return true })
+	if err == nil {
+		s.security(ctx, "authn_logout_all", caller.UserID, caller.SessionID, "sessions", len(ended))
+	}
+	return len(ended), err
+}
+
+// Sessions lists the caller's living sessions, the last used first.
+func (s *Accounts) Sessions(ctx context.Context, caller Caller) ([]Session, error) {
+	sessions, err := s.Store.Sessions(ctx, caller.UserID, s.Clock())
+	if err != nil {
+		return nil, err
+	}
+	return s.Uses.Overlay(ctx, sessions), nil
+}
+
+// RevokeSession ends one session of the caller; ending it twice is no error.
+func (s *Accounts) RevokeSession(ctx context.Context, caller Caller, id SessionID) error {
+	session, err := s.Store.Session(ctx, id)
+	if err != nil {
+		return err
+	}
+	if session.UserID != caller.UserID {
+		return ErrSessionNotFound
+	}
+	_, err = s.revoke(ctx, caller.UserID, RevokedByLogout, only(id))
+	if err == nil {
+		s.security(ctx, "authn_session_revoked", caller.UserID, id)
+	}
+	return err
+}
+
+// Me returns the caller's account and rooms.
+func (s *Accounts) Me(ctx context.Context, caller Caller) (AccountView, error) {
+	return s.Store.Account(ctx, caller.UserID)
+}
+
+// ChangePassword replaces the password, ends all other sessions and rotates
+// this one.
+func (s *Accounts) ChangePassword(ctx context.Context, caller Caller, current, next string) (Grant, error) {
+	account, err := s.own(ctx, caller, current)
+	if err != nil {
+		return Grant{}, err
+	}
+	if err := CheckPassword(next, account.Username, account.Email, account.DisplayName); err != nil {
+		return Grant{}, err
+	}
+	hash, err := s.Passwords.Hash(ctx, next)
+	if err != nil {
+		return Grant{}, err
+	}
+	var ended []SessionID
+	var generation int64
+	err = s.changeOwn(ctx, account, Scope{Sessions: true}, func(state *State, user *UserState) error {
+		session, ok := user.Session(caller.SessionID)
+		if !ok {
+			return ErrSessionRevoked
+		}
+		generation = session.Generation
+		user.SetPassword(hash, state.Now)
+		ended = user.Revoke(RevokedByPassword, state.Now, allBut(caller.SessionID))
+		return nil
+	})
+	if err != nil {
+		return Grant{}, err
+	}
+	s.Revoked.Add(ended...)
+	s.security(ctx, "authn_password_change", caller.UserID, caller.SessionID)
+	session, _, err := s.Store.Rotate(ctx, caller.SessionID, generation, s.Clock(), SessionIdle)
+	if err != nil {
+		return Grant{}, err
+	}
+	return s.grant(session, session.RotatedAt)
+}
+
+// DeleteAccount leaves or hands over the caller's room, ends their sessions
+// and erases the person.
+func (s *Accounts) DeleteAccount(ctx context.Context, caller Caller, password string) error {
+	account, err := s.own(ctx, caller, password)
+	if err != nil {
+		return err
+	}
+	var ended []SessionID
+	err = s.changeOwn(ctx, account, Scope{Seats: true, Sessions: true}, func(state *State, user *UserState) error {
+		if room, err := state.Room(user.Seat); err == nil {
+			room.Leave(user, LeftByThemselves, state.Now)
+		}
+		ended = user.Revoke(RevokedByLogout, state.Now, func(*Session) bool { return true })
+		user.Erase(state.Now)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.Revoked.Add(ended...)
+	s.security(ctx, "user_deleted", caller.UserID, caller.SessionID)
+	return nil
+}
+
+// own returns the caller's account where password is theirs.
+func (s *Accounts) own(ctx context.Context, caller Caller, password string) (Account, error) {
+	view, err := s.Store.Account(ctx, caller.UserID)
+	if err != nil {
+		return Account{}, err
+	}
+	if _, err := s.prove(ctx, view.Account, password); err != nil {
+		s.security(ctx, "authn_password_fail", caller.UserID, caller.SessionID, "reason", ReasonOf(err))
+		return Account{}, err
+	}
+	return view.Account, nil
+}
+
+// changeOwn runs decide on an account whose password is still the one that was proved.
+func (s *Accounts) changeOwn(ctx context.Context, proved Account, scope Scope, decide func(*State, *UserState) error) error {
+	scope.Users = []UserID{proved.ID}
+	return s.Outbox.Change(ctx, scope, func(state *State) error {
+		user, err := state.User(proved.ID)
+		if err != nil {
+			return err
+		}
+		if user.PasswordHash != proved.PasswordHash {
+			return ErrBadCredentials
+		}
+		return decide(state, user)
+	})
+}
+
+// Promote makes the user of that name an administrator.
+func (s *Accounts) Promote(ctx context.Context, username string) (User, error) {
+	account, err := s.Store.Credentials(ctx, Login{Username: username})
+	if err != nil {
+		return User{}, err
+	}
+	var after User
+	err = s.Outbox.Change(ctx, Scope{Users: []UserID{account.ID}}, func(state *State) error {
+		user, err := state.User(account.ID)
+		if err == nil {
+			user.SetRole(RoleAdmin, state.Now)
+			after = user.User
+		}
+		return err
+	})
+	if err == nil {
+		s.security(ctx, "privilege_permissions_changed", account.ID, "", "role", "admin")
+	}
+	return after, err
+}
+
+// security logs an event of security under the name that the OWASP Logging
+// Vocabulary gives it.
+func (s *Accounts) security(ctx context.Context, name string, user UserID, session SessionID, more ...any) {
+	args := append([]any{"event", name, "user", user, "session", session}, more...)
+	s.Log.InfoContext(ctx, "security", args...)
+}

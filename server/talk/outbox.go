@@ -1,0 +1,151 @@
+package talk
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Timing of the outbox. A row that is not marked after sweepAfter is told again
+// by any node: telling twice is harmless, never telling is not.
+const (
+	markEvery   = 100 * time.Millisecond
+	sweepAfter  = 300 * time.Millisecond
+	sweepBatch  = 500
+	forgetEvery = time.Minute
+	keepEvents  = 10 * time.Minute
+)
+
+// Outbox makes changes and tells them: after the commit and before the caller
+// hears of it, the caches forget what is no longer true. What a node did not
+// get round to telling, because it died or a cache was away, every node finds
+// in the table and tells again.
+type Outbox struct {
+	store Store
+	cache Cache
+	clock Clock
+	log   *slog.Logger
+
+	mu   sync.Mutex
+	told []int64 // not yet marked
+}
+
+// NewOutbox makes the outbox of one node. [Outbox.Run] keeps its promises.
+func NewOutbox(store Store, cache Cache, clock Clock, log *slog.Logger) *Outbox {
+	return &Outbox{store: store, cache: cache, clock: clock, log: log}
+}
+
+// Change is [Store.Change], told. Once it is committed, neither a caller who
+// went away nor a cache that is gone makes it fail.
+func (o *Outbox) Change(ctx context.Context, scope Scope, decide func(*State) error) error {
+	told, err := o.store.Change(ctx, scope, decide)
+	if err != nil {
+		return err
+	}
+	o.tell(context.WithoutCancel(ctx), told)
+	return nil
+}
+
+func (o *Outbox) tell(ctx context.Context, told Told) {
+	if len(told.Keys) > 0 {
+		if err := o.cache.Forget(ctx, told.Keys...); err != nil {
+			return // the rows stay unmarked: the sweep tries again, and the cache knows that it is behind
+		}
+	}
+	o.mark(told.IDs...)
+}
+
+func (o *Outbox) mark(ids ...int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.told = append(o.told, ids...)
+}
+
+// Run marks what was told, tells what others left untold, and deletes history,
+// until ctx ends; then it marks what is left.
+func (o *Outbox) Run(ctx context.Context) {
+	mark, sweep, forget := time.NewTicker(markEvery), time.NewTicker(sweepAfter), time.NewTicker(forgetEvery)
+	defer mark.Stop()
+	defer sweep.Stop()
+	defer forget.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			o.note("mark", o.flush(last))
+			return
+		case <-mark.C:
+			o.note("mark", o.flush(ctx))
+		case <-sweep.C:
+			_, err := o.sweep(ctx, o.clock().Add(-sweepAfter))
+			o.note("sweep", err)
+		case <-forget.C:
+			_, err := o.store.ForgetEvents(ctx, o.clock().Add(-keepEvents))
+			o.note("forget", err)
+		}
+	}
+}
+
+func (o *Outbox) note(what string, err error) {
+	if err != nil {
+		o.log.Warn("outbox", "step", what, "error", err)
+	}
+}
+
+// Recover tells every row that was committed before now and is not marked. A
+// cache that was away is trusted again only after it succeeded.
+func (o *Outbox) Recover(ctx context.Context) error {
+	before, err := o.store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		n, err := o.sweep(ctx, before)
+		if err != nil {
+			return err
+		}
+		if err := o.flush(ctx); err != nil {
+			return err
+		}
+		if n < sweepBatch {
+			return nil
+		}
+	}
+}
+
+// sweep tells up to a batch of unmarked rows from before a time.
+func (o *Outbox) sweep(ctx context.Context, before time.Time) (int, error) {
+	rows, err := o.store.Unpublished(ctx, before, sweepBatch)
+	if err != nil || len(rows) == 0 {
+		return 0, err
+	}
+	var told Told
+	for _, row := range rows {
+		told.IDs = append(told.IDs, row.ID)
+		told.Keys = append(told.Keys, row.Keys...)
+	}
+	if len(told.Keys) > 0 {
+		if err := o.cache.Forget(ctx, told.Keys...); err != nil {
+			return 0, err
+		}
+	}
+	o.mark(told.IDs...)
+	return len(rows), nil
+}
+
+func (o *Outbox) flush(ctx context.Context) error {
+	o.mu.Lock()
+	ids := o.told
+	o.told = nil
+	o.mu.Unlock()
+	if len(ids) == 0 {
+		return nil
+	}
+	if err := o.store.Published(ctx, ids); err != nil {
+		o.mark(ids...)
+		return err
+	}
+	return nil
+}
