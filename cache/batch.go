@@ -1,0 +1,207 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	mostLeaders = 4   // pipelines under way at once, for each role
+	mostCalls   = 128 // in a pipeline, so that none holds a connection for long
+)
+
+// call is one command, or one script on one key.
+type call struct {
+	script *script
+	key    string
+	args   []any
+
+	reply *redis.Cmd
+}
+
+// command makes a call of a plain command; its first argument is its name.
+func command(args ...any) *call { return &call{args: args} }
+
+// run makes a call of a script on a key.
+func (s *script) run(key string, args ...any) *call { return &call{script: s, key: key, args: args} }
+
+func (c *call) command(ctx context.Context, digest bool) *redis.Cmd {
+	if c.script == nil {
+		return redis.NewCmd(ctx, c.args...)
+	}
+	head := []any{"evalsha", c.script.digest, 1, c.key}
+	if !digest {
+		head = []any{"eval", c.script.source, 1, c.key}
+	}
+	return redis.NewCmd(ctx, append(head, c.args...)...)
+}
+
+// err is how Redis answered this call: nil, redis.Nil, an answer about the
+// command, or something that wraps errAway.
+func (c *call) err() error {
+	if c.reply == nil {
+		return errAway
+	}
+	err := c.reply.Err()
+	if isFailure(err) {
+		return errors.Join(errAway, err)
+	}
+	return err
+}
+
+// ints returns the integers of a reply.
+func (c *call) ints() ([]int64, error) {
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	return c.reply.Int64Slice()
+}
+
+// batcher lets concurrent calls of a role share round trips. A lone call goes
+// out at once, in its caller's goroutine; what comes while pipelines are
+// under way queues up and leaves with the next one. There is no goroutine of
+// its own to own.
+type batcher struct {
+	client  redis.UniversalClient
+	breaker *breaker
+	timeout time.Duration
+
+	mu      sync.Mutex
+	leaders int
+	queue   []*ticket
+}
+
+// ticket is the calls of one caller in the queue.
+type ticket struct {
+	calls []*call
+	done  chan struct{} // closed when they were answered, or never will be
+	lead  chan struct{} // gets one value where its caller is to send the next pipeline
+}
+
+// do sends calls and returns once all are answered, or an error that wraps
+// errAway. It takes at most one time-out; it does not end with ctx, whose
+// values only it uses, since others may share the trip. Each call knows its
+// own outcome.
+func (b *batcher) do(ctx context.Context, calls ...*call) error {
+	for len(calls) > mostCalls {
+		if err := b.share(ctx, calls[:mostCalls]); err != nil {
+			return err
+		}
+		calls = calls[mostCalls:]
+	}
+	return b.share(ctx, calls)
+}
+
+func (b *batcher) share(ctx context.Context, calls []*call) error {
+	b.mu.Lock()
+	if b.leaders < mostLeaders {
+		b.leaders++
+		b.mu.Unlock()
+		return b.lead(ctx, calls, calls, nil)
+	}
+	t := &ticket{calls: calls, done: make(chan struct{}), lead: make(chan struct{}, 1)}
+	b.queue = append(b.queue, t)
+	b.mu.Unlock()
+	select {
+	case <-t.done:
+	case <-t.lead:
+		b.mu.Lock()
+		all, others := b.takeQueue(t)
+		b.mu.Unlock()
+		return b.lead(ctx, calls, all, others)
+	}
+	return outcome(calls)
+}
+
+// takeQueue takes as much of the queue as fits into a pipeline; own is its head.
+func (b *batcher) takeQueue(own *ticket) (all []*call, others []*ticket) {
+	n := 0
+	for _, t := range b.queue {
+		if t != own {
+			if len(all)+len(t.calls) > mostCalls {
+				break
+			}
+			others = append(others, t)
+		}
+		all = append(all, t.calls...)
+		n++
+	}
+	b.queue = append(b.queue[:0:0], b.queue[n:]...)
+	return all, others
+}
+
+// lead sends all calls, which are the leader's own and those of others, and
+// hands the lead on. Where Redis is away, those who queued meanwhile are told
+// as well: nobody waits for more than one time-out.
+func (b *batcher) lead(ctx context.Context, own, all []*call, others []*ticket) error {
+	err := b.breaker.do(context.WithoutCancel(ctx), b.timeout, func(ctx context.Context) error {
+		return b.exchange(ctx, all)
+	})
+	b.mu.Lock()
+	if errors.Is(err, errAway) {
+		others = append(others, b.queue...)
+		b.queue = nil
+	}
+	if len(b.queue) > 0 {
+		b.queue[0].lead <- struct{}{}
+	} else {
+		b.leaders--
+	}
+	b.mu.Unlock()
+	for _, t := range others {
+		close(t.done)
+	}
+	return outcome(own)
+}
+
+// outcome is errAway where any of calls was not answered.
+func outcome(calls []*call) error {
+	for _, c := range calls {
+		if err := c.err(); errors.Is(err, errAway) {
+			return err
+		}
+	}
+	return nil
+}
+
+// exchange sends calls in one pipeline, and once more those whose script the
+// server does not know yet.
+func (b *batcher) exchange(ctx context.Context, calls []*call) error {
+	b.send(ctx, calls, true)
+	var unknown []*call
+	for _, c := range calls {
+		if answers(c.reply.Err(), "NOSCRIPT") {
+			unknown = append(unknown, c)
+		}
+	}
+	if len(unknown) > 0 {
+		b.send(ctx, unknown, false)
+	}
+	return outcome(calls)
+}
+
+func (b *batcher) send(ctx context.Context, calls []*call, digest bool) {
+	if len(calls) == 1 {
+		calls[0].reply = calls[0].command(ctx, digest)
+		_ = b.client.Process(ctx, calls[0].reply) // the reply holds it
+		return
+	}
+	pipe := b.client.Pipeline()
+	for _, c := range calls {
+		c.reply = c.command(ctx, digest)
+		_ = pipe.Process(ctx, c.reply)
+	}
+	_, _ = pipe.Exec(ctx) // each reply holds its own
+}
+
+// replied returns the integer of a reply.
+func (c *call) replied() (int64, error) {
+	if err := c.err(); err != nil {
+		return 0, err
+	}
+	return c.reply.Int64()
+}

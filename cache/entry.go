@@ -1,0 +1,67 @@
+package cache
+
+import (
+	"crypto/rand"
+	"errors"
+	"time"
+)
+
+// An entry is `tag · token · payload`. The token is random and names the
+// lease that the entry was filled under. The payload of a value is
+// `format · kind · encoded`, so that a value of another shape, or under the
+// wrong key, is a miss and no wrong answer.
+const (
+	tagLease  = 'L' // somebody loads it
+	tagValue  = 'V'
+	tagAbsent = 'N' // there is no such thing
+
+	tokenSize    = 16
+	formatNow    = 1 // raised when the encoding of any kind changes its meaning
+	entryHead    = 1 + tokenSize
+	valueHead    = entryHead + 2
+	leaseSize    = entryHead
+	mostLeaseLag = 60 * time.Millisecond // how long others wait for who has the lease
+)
+
+var (
+	errMalformed = errors.New("cache: an entry that cannot be read")
+	errPanicked  = errors.New("cache: a load panicked")
+)
+
+// newLease makes a lease that is like no other.
+func newLease() string {
+	var b [leaseSize]byte
+	b[0] = tagLease
+	_, _ = rand.Read(b[1:]) // never fails
+	return string(b[:])
+}
+
+// filled is the entry that a lease becomes.
+func filled(lease string, kind byte, payload []byte) []byte {
+	b := make([]byte, 0, valueHead+len(payload))
+	b = append(b, tagValue)
+	b = append(b, lease[1:]...)
+	b = append(b, formatNow, kind)
+	return append(b, payload...)
+}
+
+func absent(lease string) []byte {
+	return append([]byte{tagAbsent}, lease[1:]...)
+}
+
+// split returns an entry's tag and, of a value, what a codec wrote.
+func split(entry string, kind byte) (tag byte, payload []byte, err error) {
+	switch {
+	case len(entry) < entryHead:
+		return 0, nil, errMalformed
+	case entry[0] == tagLease, entry[0] == tagAbsent:
+		if len(entry) != entryHead {
+			return 0, nil, errMalformed
+		}
+		return entry[0], nil, nil
+	case entry[0] == tagValue && len(entry) >= valueHead && entry[entryHead] == formatNow && entry[entryHead+1] == kind:
+		return tagValue, []byte(entry[valueHead:]), nil
+	default:
+		return 0, nil, errMalformed
+	}
+}

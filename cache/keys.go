@@ -1,0 +1,83 @@
+package cache
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// keyRow is a line of the table of keys: every key of Redis belongs to one.
+type keyRow struct {
+	name   string // for metrics and the documentation
+	format string
+	holds  string
+	ttl    time.Duration
+	owner  string // who writes it
+	entry  bool   // named by a talk.Key and kept by a Typed
+}
+
+// What lives how long. Every TTL is varied by a tenth when it is set.
+const (
+	leaseTTL    = 3 * time.Second
+	absentTTL   = 22500 * time.Millisecond // varied by a third: 15 to 30 s
+	roomTTL     = 5 * time.Minute
+	slugTTL     = 30 * time.Minute
+	userTTL     = 30 * time.Minute
+	usernameTTL = 30 * time.Minute
+	sessionTTL  = 7 * 24 * time.Hour
+)
+
+// table is every key that this package writes. The part in braces is the hash
+// tag: what a script touches together shares it.
+var table = []keyRow{
+	{"room", "room:{<id>}", "string: a room with its participants", roomTTL, "Reader", true},
+	{"slug", "slug:{<slug>}", "string: a room's id", slugTTL, "Reader", true},
+	{"user", "user:{<id>}", "string: a public profile with the current room", userTTL, "Reader", true},
+	{"username", "username:{<folded>}", "string: a user's id", usernameTTL, "Reader", true},
+	{"session", "session:{<id>}", "hash: last use, address, device, generation", sessionTTL, "Sessions", false},
+	{"rl", "rl:<policy>:<limit>/<window>:{<key>}", "sorted set: reservation → when, µs", 0, "Limiter", false},
+}
+
+// KeyTable renders the table of keys for the documentation.
+func KeyTable() string {
+	var b strings.Builder
+	b.WriteString("| key | holds | TTL | written by |\n|---|---|---|---|\n")
+	for _, row := range table {
+		ttl := "the window"
+		if row.ttl > 0 {
+			ttl = row.ttl.String() + " ± 10 %"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", row.format, row.holds, ttl, row.owner)
+	}
+	return b.String()
+}
+
+// keys builds the names of keys. Nothing else does.
+type keys struct{ prefix string }
+
+// entry is where the cache holds what key names.
+func (k keys) entry(key talk.Key) string {
+	kind, name := key.Split()
+	return k.prefix + kind + ":{" + name + "}"
+}
+
+func (k keys) session(id talk.SessionID) string {
+	return k.prefix + "session:{" + string(id) + "}"
+}
+
+// limit carries the numbers, so that nodes with other numbers count apart.
+func (k keys) limit(limit talk.Limit, key string) string {
+	return k.prefix + "rl:" + limit.Policy + ":" + strconv.Itoa(limit.Places) + "/" + seconds(limit.Window) + ":{" + key + "}"
+}
+
+// invalidations is the channel on which the keys that changed are told, in
+// the spelling of talk.Key.
+func (k keys) invalidations() string { return k.prefix + "invalidate" }
+
+// seconds has no exponent and no trailing zeros: 900, 0.25.
+func seconds(d time.Duration) string {
+	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64)
+}

@@ -1,0 +1,45 @@
+-- attempt_begin: take a place that is pending until the attempt has ended.
+-- Only failures count: a success gives its place back (see attempt_end).
+--
+--   KEYS[1]  log       sorted set: "p:" .. id of a pending attempt or "f:" .. id
+--                      of a counted failure -> time begun or failed, µs
+--   ARGV[1]  window    µs, > 0
+--   ARGV[2]  limit     failures in any window, > 0
+--   ARGV[3]  ttl       ms, at least the window
+--   ARGV[4]  patience  µs: what is pending for longer counts as failed
+--   ARGV[5]  id        of this attempt, the same in no other
+--   ARGV[6…]           pairs of member and age in µs: what the caller was given
+--                      before and Redis may have lost
+--
+-- Returns {begun 0|1, places left, wait µs, pending}. Not begun with pending
+-- above 0: the limit is full, but only some of it are failures; try again soon.
+-- Not begun with pending 0: failures fill it, and wait is until one is too old.
+local window, limit, patience = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+for i = 6, #ARGV, 2 do
+  redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', now - ARGV[i + 1]), ARGV[i])
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - window))
+
+local held = redis.call('ZCARD', KEYS[1])
+if held < limit then
+  redis.call('ZADD', KEYS[1], string.format('%.0f', now), 'p:' .. ARGV[5])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  local entry = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  return {1, limit - held - 1, math.max(0, entry[2] + window - now), 0}
+end
+
+-- Never more members than the limit, and those of the callers' own: short enough to walk.
+local pending = 0
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', now - patience), '+inf')) do
+  if string.sub(member, 1, 2) == 'p:' then
+    pending = pending + 1
+  end
+end
+if held - pending < limit then
+  return {0, 0, 0, math.max(1, pending)}
+end
+local entry = redis.call('ZRANGE', KEYS[1], held - limit, held - limit, 'WITHSCORES')
+return {0, 0, math.max(0, entry[2] + window - now), 0}

@@ -1,0 +1,129 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+)
+
+// metrics is what this package tells about itself. The names are those before
+// the Prometheus exporter, which appends `_total` to counters and the unit.
+type metrics struct {
+	requests   metric.Int64Counter
+	loads      metric.Float64Histogram
+	refusals   metric.Int64Counter
+	unreadable metric.Int64Counter
+	forgets    metric.Int64Counter
+	decisions  metric.Int64Counter
+	breaks     metric.Int64Counter
+}
+
+func newMetrics(meter metric.Meter, r *Redis) (*metrics, error) {
+	if meter == nil {
+		meter = noop.Meter{}
+	}
+	var m metrics
+	errs := []error{
+		counter(meter, &m.requests, "free2talk_cache_requests", "Entries asked for, by cache, layer and what came of it."),
+		counter(meter, &m.refusals, "free2talk_cache_fills_refused", "Loads that were not stored because a write came in between."),
+		counter(meter, &m.unreadable, "free2talk_cache_unreadable", "Entries that could not be read, by reason."),
+		counter(meter, &m.forgets, "free2talk_cache_unforgotten", "Keys that could not be unlinked after a write, and were kept from being read."),
+		counter(meter, &m.decisions, "free2talk_limiter_decisions", "Decisions about calls, by policy, result and mode."),
+		counter(meter, &m.breaks, "free2talk_breaker_opened", "How often Redis was found to be away, by role."),
+	}
+	var err error
+	m.loads, err = meter.Float64Histogram("free2talk_cache_load", metric.WithUnit("s"),
+		metric.WithDescription("How long it took to load what Redis did not have."),
+		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5))
+	errs = append(errs, err, m.observe(meter, r))
+	return &m, errors.Join(errs...)
+}
+
+func counter(meter metric.Meter, into *metric.Int64Counter, name, description string) (err error) {
+	*into, err = meter.Int64Counter(name, metric.WithDescription(description))
+	return err
+}
+
+func (m *metrics) observe(meter metric.Meter, r *Redis) error {
+	degraded, err := meter.Int64ObservableGauge("free2talk_degraded", metric.WithDescription("1 while the server does without Redis in that role."))
+	if err != nil {
+		return err
+	}
+	age, err := meter.Float64ObservableGauge("free2talk_cache_heartbeat_age", metric.WithUnit("s"),
+		metric.WithDescription("How long ago the last answered heartbeat was sent; at most an hour."))
+	if err != nil {
+		return err
+	}
+	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		o.ObserveInt64(degraded, number(!r.Usable()), metric.WithAttributes(attribute.String("role", string(RoleCache))))
+		o.ObserveInt64(degraded, number(r.limiter.breaker.open()), metric.WithAttributes(attribute.String("role", string(RoleLimiter))))
+		o.ObserveFloat64(age, r.trust.age(time.Now()).Seconds())
+		return nil
+	}, degraded, age)
+	return err
+}
+
+func number(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (m *metrics) opened(role Role) {
+	m.breaks.Add(context.Background(), 1, metric.WithAttributes(attribute.String("role", string(role))))
+}
+
+func (m *metrics) unforgotten(keys int) { m.forgets.Add(context.Background(), int64(keys)) }
+
+// tally is a counter with its attributes, made once.
+type tally struct {
+	counter metric.Int64Counter
+	options []metric.AddOption
+}
+
+func (t tally) count(ctx context.Context) { t.counter.Add(ctx, 1, t.options...) }
+
+// stats is what is counted of one cache.
+type stats struct {
+	hit, miss, negative, wait, stale, err tally
+
+	metrics *metrics
+	cache   attribute.KeyValue
+	load    []metric.RecordOption
+	refuse  tally
+}
+
+func (m *metrics) stats(cache string) *stats {
+	name := attribute.String("cache", cache)
+	result := func(result string) tally {
+		set := attribute.NewSet(name, attribute.String("layer", "redis"), attribute.String("result", result))
+		return tally{m.requests, []metric.AddOption{metric.WithAttributeSet(set)}}
+	}
+	return &stats{
+		hit: result("hit"), miss: result("miss"), negative: result("negative"),
+		wait: result("wait"), stale: result("stale"), err: result("error"),
+		metrics: m, cache: name, load: []metric.RecordOption{metric.WithAttributes(name)},
+		refuse: tally{m.refusals, []metric.AddOption{metric.WithAttributes(name)}},
+	}
+}
+
+func (s *stats) loaded(ctx context.Context, took time.Duration) {
+	s.metrics.loads.Record(ctx, took.Seconds(), s.load...)
+}
+
+func (s *stats) refused(ctx context.Context) { s.refuse.count(ctx) }
+
+func (s *stats) unreadable(ctx context.Context, why string) {
+	s.metrics.unreadable.Add(ctx, 1, metric.WithAttributes(s.cache, attribute.String("reason", why)))
+}
+
+// decided counts a decision of the limiter.
+func (m *metrics) decided(ctx context.Context, policy, result, mode string) {
+	m.decisions.Add(ctx, 1, metric.WithAttributes(attribute.String("policy", policy),
+		attribute.String("result", result), attribute.String("mode", mode)))
+}

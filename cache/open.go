@@ -1,0 +1,190 @@
+package cache
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/extra/redisotel/v9"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Config says which Redis, and how long to wait for it.
+type Config struct {
+	// URL is one of
+	//
+	//	redis://[user:password@]host:port[/db]            a single Redis
+	//	rediss://…                                        the same over TLS
+	//	redis+sentinel://[:password@]host:port,…/master   the master that Sentinels name
+	//	redis+cluster://[user:password@]host:port,…       a Cluster
+	//
+	// It must be set; see [Embedded] for one that needs no server.
+	URL string
+	// Prefix stands before every key. Zero means "f2t:".
+	Prefix string
+	// Timeout bounds a round trip on a request's path. Zero means 50 ms.
+	Timeout time.Duration
+	// PoolSize bounds the connections to each server. Zero means ten for each
+	// processor, and at least 32.
+	PoolSize int
+	// Recover tells again what other nodes or an earlier process left untold:
+	// see [Redis.Run]. Zero means that there is nothing to tell.
+	Recover func(context.Context) error
+	// Meter makes the instruments. Zero means that nothing is measured.
+	Meter metric.Meter
+	// Tracer makes the spans of commands. Zero means none.
+	Tracer trace.TracerProvider
+	// Log hears of Redis going away and coming back. Zero means slog's default.
+	Log *slog.Logger
+}
+
+const (
+	defaultPrefix  = "f2t:"
+	defaultTimeout = 50 * time.Millisecond
+	dialTimeout    = 100 * time.Millisecond
+)
+
+func (c Config) withDefaults() Config {
+	if c.Prefix == "" {
+		c.Prefix = defaultPrefix
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultTimeout
+	}
+	if c.PoolSize == 0 {
+		c.PoolSize = max(32, 10*runtime.GOMAXPROCS(0))
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Recover == nil {
+		c.Recover = func(context.Context) error { return nil }
+	}
+	return c
+}
+
+// Open returns a Redis without asking whether it is there: a server starts
+// without it. It is used from [Redis.Run] on, once it answers.
+func Open(config Config) (*Redis, error) {
+	config = config.withDefaults()
+	options, err := config.options()
+	if err != nil {
+		return nil, err
+	}
+	client := redis.NewUniversalClient(options)
+	if config.Tracer != nil {
+		// Statements carry addresses and names, and looking up the caller costs more than the command.
+		err = redisotel.InstrumentTracing(client, redisotel.WithTracerProvider(config.Tracer),
+			redisotel.WithDBStatement(false), redisotel.WithCallerEnabled(false))
+		if err != nil {
+			return nil, errors.Join(err, client.Close())
+		}
+	}
+	r, err := newRedis(client, config)
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return r, nil
+}
+
+// options is the URL and what facts about go-redis make necessary: short
+// time-outs that a context can shorten further, and no retries, neither of
+// commands nor of dialling, since the breaker decides when to try again.
+func (c Config) options() (*redis.UniversalOptions, error) {
+	options, err := parseURL(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	options.MaxRetries = -1
+	options.DialTimeout = dialTimeout
+	options.DialerRetries = 1
+	options.ReadTimeout = c.Timeout
+	options.WriteTimeout = c.Timeout
+	options.PoolTimeout = c.Timeout
+	options.PoolSize = c.PoolSize
+	options.PipelinePoolSize = -1 // pipelines are the rule here, and share the connections
+	options.ContextTimeoutEnabled = true
+	options.DisableIdentity = true
+	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return options, nil
+}
+
+// parseURL never repeats the URL in an error: it may hold a password.
+func parseURL(raw string) (*redis.UniversalOptions, error) {
+	u, err := url.Parse(hideList(raw))
+	if err != nil {
+		return nil, errors.New("redis: the URL cannot be read")
+	}
+	options := &redis.UniversalOptions{Username: u.User.Username()}
+	options.Password, _ = u.User.Password()
+	switch u.Scheme {
+	case "redis", "rediss":
+		return parseSingle(raw)
+	case "redis+sentinel":
+		options.MasterName = strings.Trim(u.Path, "/")
+		options.SentinelUsername, options.SentinelPassword = options.Username, options.Password
+		if options.MasterName == "" {
+			return nil, errors.New("redis: a redis+sentinel:// URL ends with /master, the name the Sentinels know")
+		}
+	case "redis+cluster":
+		options.IsClusterMode = true
+	default:
+		return nil, errors.New("redis: the URL begins with redis://, rediss://, redis+sentinel:// or redis+cluster://")
+	}
+	options.Addrs = strings.Split(list(raw), ",")
+	for _, addr := range options.Addrs {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return nil, errors.New("redis: the URL lists its servers as host:port,host:port")
+		}
+	}
+	return options, nil
+}
+
+// hideList takes the list of servers out of a URL, since url.Parse takes one
+// server only; list returns it.
+func hideList(raw string) string {
+	if l := list(raw); strings.Contains(l, ",") {
+		return strings.Replace(raw, l, "list", 1)
+	}
+	return raw
+}
+
+func list(raw string) string {
+	_, rest, _ := strings.Cut(raw, "://")
+	rest, _, _ = strings.Cut(rest, "?")
+	rest, _, _ = strings.Cut(rest, "/")
+	return rest[strings.LastIndex(rest, "@")+1:]
+}
+
+func parseSingle(raw string) (*redis.UniversalOptions, error) {
+	single, err := redis.ParseURL(raw)
+	if err != nil {
+		return nil, errors.New("redis: the URL cannot be read")
+	}
+	return &redis.UniversalOptions{
+		Addrs: []string{single.Addr}, DB: single.DB, TLSConfig: tlsFor(single.TLSConfig),
+		Username: single.Username, Password: single.Password,
+	}, nil
+}
+
+func tlsFor(config *tls.Config) *tls.Config {
+	if config != nil {
+		config.MinVersion = tls.VersionTLS12
+	}
+	return config
+}
+
+// String names the servers without their passwords.
+func (r *Redis) String() string {
+	return fmt.Sprintf("redis %s", r.servers)
+}

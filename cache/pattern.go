@@ -1,0 +1,114 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+const (
+	scanCount   = 500             // keys a step, so that no step holds Redis up
+	scanTimeout = 2 * time.Second // a step; nobody's request waits for it
+)
+
+// InvalidatePattern forgets every entry whose key matches a pattern of
+// Redis's in the spelling of [talk.Key], such as "room:*". It walks all
+// masters step by step beside their other work, which takes as long as there
+// are keys, and returns how many entries it dropped. It is for
+// administrators; nothing that a request does needs it.
+func (r *Redis) InvalidatePattern(ctx context.Context, pattern string) (int, error) {
+	type result struct {
+		dropped int
+		err     error
+	}
+	done := make(chan result, 1)
+	r.work.Go(func() {
+		dropped, err := r.invalidate(r.ended, pattern)
+		done <- result{dropped, err}
+	})
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case res := <-done:
+		return res.dropped, res.err
+	}
+}
+
+func (r *Redis) invalidate(ctx context.Context, pattern string) (int, error) {
+	var dropped atomic.Int64
+	err := r.eachMaster(ctx, func(ctx context.Context, master redis.UniversalClient) error {
+		for _, row := range table {
+			if !row.entry {
+				continue
+			}
+			match, ok := r.keys.match(row.name, pattern)
+			if !ok {
+				continue
+			}
+			n, err := r.sweep(ctx, master, match)
+			dropped.Add(n)
+			if err != nil {
+				return fmt.Errorf("invalidate %s: %w", pattern, err)
+			}
+		}
+		return nil
+	})
+	return int(dropped.Load()), err
+}
+
+// sweep unlinks what matches on one master, entry by entry, since each lies
+// in a slot of its own.
+func (r *Redis) sweep(ctx context.Context, master redis.UniversalClient, match string) (dropped int64, err error) {
+	var cursor uint64
+	for {
+		step, cancel := context.WithTimeout(ctx, scanTimeout)
+		found, next, err := master.Scan(step, cursor, match, scanCount).Result()
+		cancel()
+		if err != nil {
+			return dropped, err
+		}
+		calls := make([]*call, len(found))
+		for i, name := range found {
+			calls[i] = scriptForget.run(name, r.keys.invalidations(), string(r.keys.key(name)))
+		}
+		if err := r.cache.do(ctx, calls...); err != nil {
+			return dropped, err
+		}
+		for _, c := range calls {
+			n, _ := c.reply.Int64()
+			dropped += n
+		}
+		if cursor = next; cursor == 0 {
+			return dropped, nil
+		}
+	}
+}
+
+// match is the pattern of Redis's keys for a pattern of talk.Key, and whether
+// entries of that kind can match at all.
+func (k keys) match(kind, pattern string) (string, bool) {
+	want, name, both := strings.Cut(pattern, ":")
+	if !both {
+		want, name = pattern, "*"
+	}
+	if want != "*" && want != kind {
+		return "", false
+	}
+	return escapeGlob(k.prefix) + kind + ":{" + name + "}", true
+}
+
+var globEscaper = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`, `\`, `\\`)
+
+func escapeGlob(s string) string { return globEscaper.Replace(s) }
+
+// key is what the entry of that name is known by; see keys.entry.
+func (k keys) key(name string) talk.Key {
+	kind, rest, _ := strings.Cut(strings.TrimPrefix(name, k.prefix), ":")
+	return talk.Key(kind + ":" + strings.TrimSuffix(strings.TrimPrefix(rest, "{"), "}"))
+}

@@ -1,0 +1,116 @@
+package cache
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// Redis is a connection to a Redis, a Cluster or what Sentinels watch over,
+// with everything that a node needs to know of it: whether it answers, and
+// whether what it holds may be believed. It implements [talk.Cache].
+type Redis struct {
+	client  redis.UniversalClient
+	config  Config
+	servers string
+	keys    keys
+	metrics *metrics
+
+	cache   *batcher
+	limiter *batcher
+	trust   *trust
+	dirty   *dirty
+
+	work  sync.WaitGroup // what goes on behind the calls
+	ended context.Context
+	end   context.CancelFunc
+}
+
+var _ talk.Cache = (*Redis)(nil)
+
+func newRedis(client redis.UniversalClient, config Config) (*Redis, error) {
+	r := &Redis{
+		client: client, config: config, keys: keys{config.Prefix}, servers: strings.Join(addrs(client), ","),
+		trust: newTrust(), dirty: newDirty(),
+	}
+	r.ended, r.end = context.WithCancel(context.Background())
+	r.cache = r.role(RoleCache, r.distrust)
+	r.limiter = r.role(RoleLimiter, func() {})
+	var err error
+	r.metrics, err = newMetrics(config.Meter, r)
+	return r, err
+}
+
+func (r *Redis) role(role Role, opened func()) *batcher {
+	b := newBreaker(func() {
+		r.config.Log.Warn("redis is away", "role", string(role), "servers", r.servers)
+		r.metrics.opened(role)
+		opened()
+	})
+	return &batcher{client: r.client, breaker: b, timeout: r.config.Timeout}
+}
+
+func addrs(client redis.UniversalClient) []string {
+	switch c := client.(type) {
+	case *redis.Client:
+		return []string{c.Options().Addr}
+	case *redis.ClusterClient:
+		return c.Options().Addrs
+	default:
+		return nil
+	}
+}
+
+// Run keeps the connection watched until ctx ends. The cache is not used
+// before Run has heard from Redis, unlinked what this process could not
+// unlink before, and Config.Recover has returned nil; and again so after
+// every outage: a write that was made while Redis was away, by whichever
+// node, has then been told before anybody reads from Redis again.
+func (r *Redis) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.ended, cancel)()
+	var recovery sync.WaitGroup
+	defer recovery.Wait()
+	ticker := time.NewTicker(beatEvery)
+	defer ticker.Stop()
+	for {
+		r.beat(ctx)
+		r.flush(ctx)
+		if epoch, due := r.trust.recoveryDue(time.Now()); due {
+			recovery.Go(func() { r.recover(ctx, epoch) })
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// Close ends what goes on in the background, waits for it, and closes the
+// connections.
+func (r *Redis) Close() error {
+	r.end()
+	r.work.Wait()
+	return r.client.Close()
+}
+
+// Usable reports whether reads go to Redis now.
+func (r *Redis) Usable() bool {
+	return r.trust.usable(time.Now()) && !r.cache.breaker.open()
+}
+
+// eachMaster runs ask on every server that holds keys. Without a Cluster
+// there is one.
+func (r *Redis) eachMaster(ctx context.Context, ask func(context.Context, redis.UniversalClient) error) error {
+	if cluster, ok := r.client.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return ask(ctx, master) })
+	}
+	return ask(ctx, r.client)
+}

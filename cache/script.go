@@ -1,0 +1,32 @@
+package cache
+
+import (
+	"crypto/sha1" //nolint:gosec // the digest by which Redis names scripts
+	"embed"
+	"encoding/hex"
+)
+
+//go:embed lua/*.lua
+var luaFiles embed.FS
+
+// script is one verb in Lua.
+type script struct{ name, source, digest string }
+
+func loadScript(name string) *script {
+	source, err := luaFiles.ReadFile("lua/" + name + ".lua")
+	if err != nil {
+		panic(err) // embedded at build time
+	}
+	digest := sha1.Sum(source) //nolint:gosec // see above
+	return &script{name: name, source: string(source), digest: hex.EncodeToString(digest[:])}
+}
+
+var (
+	scriptFill    = loadScript("entry_fill")
+	scriptForget  = loadScript("entry_forget")
+	scriptRelease = loadScript("entry_release")
+	scriptTake    = loadScript("window_take")
+	scriptBegin   = loadScript("attempt_begin")
+	scriptFail    = loadScript("attempt_fail")
+	scriptTouch   = loadScript("session_touch")
+)

@@ -1,0 +1,296 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// Codec writes and reads the values of one type. Decode refuses what Encode
+// has not written, and keeps nothing of the bytes that it is given.
+type Codec[T any] interface {
+	Encode(value T) ([]byte, error)
+	Decode(payload []byte) (T, error)
+}
+
+// Load reads values from the truth. A key that is not in the map names
+// nothing.
+type Load[T any] func(ctx context.Context, keys []talk.Key) (map[talk.Key]T, error)
+
+// Typed keeps values of one type, each under its own key, and loads what it
+// does not have. What it returns is shared between callers and never changed.
+//
+// It never returns a value that was untrue when the call began: see the
+// protocol in the documentation of this package.
+type Typed[T any] struct {
+	redis *Redis
+	row   keyRow
+	kind  byte
+	codec Codec[T]
+	load  Load[T]
+	group *group[found[T]]
+	stats *stats
+}
+
+// found is a value, or that there is none.
+type found[T any] struct {
+	value T
+	ok    bool
+}
+
+// NewTyped keeps what the table of keys calls name; it panics where the table
+// has no such row.
+func NewTyped[T any](r *Redis, name string, codec Codec[T], load Load[T]) *Typed[T] {
+	for i, row := range table {
+		if row.name == name && row.entry {
+			t := &Typed[T]{redis: r, row: row, kind: byte('a' + i), codec: codec, load: load, stats: r.metrics.stats(name)}
+			t.group = newGroup(t.fetch)
+			return t
+		}
+	}
+	panic(fmt.Sprintf("cache: no entries are called %q", name))
+}
+
+// Get returns the value of key, and whether there is one. An error is the
+// load's, or the end of ctx.
+func (t *Typed[T]) Get(ctx context.Context, key talk.Key) (T, bool, error) {
+	values, err := t.group.do(ctx, []talk.Key{key})
+	f := values[key]
+	return f.value, f.ok, err
+}
+
+// GetAll returns the values of keys, each named once, of those that there
+// are. It takes one round trip where Redis has them all, and one load for
+// those that it does not have.
+func (t *Typed[T]) GetAll(ctx context.Context, keys []talk.Key) (map[talk.Key]T, error) {
+	all, err := t.group.do(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	values := make(map[talk.Key]T, len(all))
+	for key, f := range all {
+		if f.ok {
+			values[key] = f.value
+		}
+	}
+	return values, nil
+}
+
+// Exists reports whether Redis holds a value of key now. It loads nothing.
+func (t *Typed[T]) Exists(ctx context.Context, key talk.Key) (bool, error) {
+	c := command("getrange", t.redis.keys.entry(key), 0, 0)
+	if err := t.redis.cache.do(ctx, c); err != nil {
+		return false, err
+	}
+	tag, err := c.reply.Text()
+	return tag == string(tagValue), err
+}
+
+// Invalidate makes the next reads of keys load them again: see [Redis.Forget].
+func (t *Typed[T]) Invalidate(ctx context.Context, keys ...talk.Key) error {
+	return t.redis.Forget(ctx, keys...)
+}
+
+// fetch finds keys in Redis, or loads them. Callers of this process wait for
+// it in the group; since is when the first of them came.
+func (t *Typed[T]) fetch(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]found[T], error) {
+	f := &fetch[T]{Typed: t, ctx: ctx, values: make(map[talk.Key]found[T], len(keys)), patience: time.Now().Add(mostLeaseLag)}
+	for pause := firstPause; len(keys) > 0; pause *= 2 {
+		keys = f.bypass(keys, since)
+		waiting := f.ask(keys)
+		if err := f.fill(); err != nil {
+			return f.values, err
+		}
+		if keys = waiting; len(keys) == 0 {
+			break
+		}
+		if time.Now().After(f.patience) {
+			f.through = append(f.through, keys...)
+			break
+		}
+		if err := sleep(ctx, jitter(pause)); err != nil {
+			return f.values, err
+		}
+	}
+	return f.values, f.readThrough()
+}
+
+const firstPause = 2 * time.Millisecond
+
+// fetch is one trip for some keys, and what has come of it so far.
+type fetch[T any] struct {
+	*Typed[T]
+
+	ctx      context.Context
+	values   map[talk.Key]found[T]
+	leases   map[talk.Key]string // that this trip holds
+	through  []talk.Key          // to be loaded and not stored
+	patience time.Time
+}
+
+// bypass returns the keys that Redis may be asked for. Who has already waited
+// through one time-out is not made to wait through another.
+func (f *fetch[T]) bypass(keys []talk.Key, since time.Time) (ask []talk.Key) {
+	r := f.redis
+	if !r.Usable() || r.cache.breaker.failedSince(since) {
+		f.through = append(f.through, keys...)
+		return nil
+	}
+	if r.dirty.size.Load() == 0 {
+		return keys
+	}
+	for _, key := range keys {
+		if r.dirty.has(key) {
+			f.through = append(f.through, key)
+		} else {
+			ask = append(ask, key)
+		}
+	}
+	return ask
+}
+
+// ask takes one round trip that tells, of each key, its value, that there is
+// none, or that somebody else loads it; or else it leaves us the lease. It
+// returns the keys that somebody else loads.
+func (f *fetch[T]) ask(keys []talk.Key) (waiting []talk.Key) {
+	if len(keys) == 0 {
+		return nil
+	}
+	leases := make([]string, len(keys))
+	calls := make([]*call, len(keys))
+	for i, key := range keys {
+		leases[i] = newLease()
+		calls[i] = command("set", f.redis.keys.entry(key), leases[i], "nx", "get", "px", jitter(leaseTTL).Milliseconds())
+	}
+	_ = f.redis.cache.do(f.ctx, calls...) // each call knows
+	for i, key := range keys {
+		if f.sort(key, leases[i], calls[i]) {
+			waiting = append(waiting, key)
+		}
+	}
+	return waiting
+}
+
+// sort puts one answer where it belongs, and reports whether somebody else
+// has the lease.
+func (f *fetch[T]) sort(key talk.Key, lease string, c *call) (waiting bool) {
+	switch err := c.err(); {
+	case errors.Is(err, redis.Nil):
+		if f.leases == nil {
+			f.leases = map[talk.Key]string{}
+		}
+		f.leases[key] = lease
+		f.stats.miss.count(f.ctx)
+		return false
+	case errors.Is(err, errAway):
+		f.stats.err.count(f.ctx)
+		f.through = append(f.through, key)
+		return false
+	case err != nil: // WRONGTYPE and the like
+		f.discard(key, "type")
+		return false
+	}
+	entry, _ := c.reply.Text()
+	tag, payload, err := split(entry, f.kind)
+	switch {
+	case err != nil:
+		f.discard(key, "format")
+	case tag == tagLease:
+		return true
+	case tag == tagAbsent:
+		f.stats.negative.count(f.ctx)
+		f.values[key] = found[T]{}
+	default:
+		value, err := f.codec.Decode(payload)
+		if err != nil {
+			f.discard(key, "codec")
+			break
+		}
+		f.stats.hit.count(f.ctx)
+		f.values[key] = found[T]{value, true}
+	}
+	return false
+}
+
+// discard treats an entry that cannot be read as a miss: the next reader
+// finds nothing there.
+func (f *fetch[T]) discard(key talk.Key, why string) {
+	f.stats.miss.count(f.ctx)
+	f.stats.unreadable(f.ctx, why)
+	_ = f.redis.cache.do(f.ctx, command("unlink", f.redis.keys.entry(key)))
+	f.through = append(f.through, key)
+}
+
+// fill loads what this trip has the leases of, and stores it where they still
+// stand.
+func (f *fetch[T]) fill() error {
+	if len(f.leases) == 0 {
+		return nil
+	}
+	leases := f.leases
+	f.leases = nil
+	keys := make([]talk.Key, 0, len(leases))
+	for key := range leases {
+		keys = append(keys, key)
+	}
+	loaded, err := f.read(keys)
+	calls := make([]*call, 0, len(leases))
+	for _, key := range keys {
+		calls = append(calls, f.store(key, leases[key], loaded, err))
+	}
+	_ = f.redis.cache.do(f.ctx, calls...) // losing a key is always safe
+	for _, c := range calls {
+		if n, e := c.replied(); e == nil && n == 0 && c.script == scriptFill {
+			f.stats.refused(f.ctx)
+		}
+	}
+	return err
+}
+
+// store is the call that turns a lease into what was loaded, or gives it back
+// where nothing was.
+func (f *fetch[T]) store(key talk.Key, lease string, loaded map[talk.Key]T, err error) *call {
+	name := f.redis.keys.entry(key)
+	if err != nil {
+		return scriptRelease.run(name, lease)
+	}
+	value, ok := loaded[key]
+	if !ok {
+		return scriptFill.run(name, lease, absent(lease), absence().Milliseconds())
+	}
+	payload, e := f.codec.Encode(value)
+	if e != nil {
+		f.stats.unreadable(f.ctx, "encode")
+		return scriptRelease.run(name, lease)
+	}
+	return scriptFill.run(name, lease, filled(lease, f.kind, payload), jitter(f.row.ttl).Milliseconds())
+}
+
+// readThrough loads what Redis cannot be asked for, and stores nothing.
+func (f *fetch[T]) readThrough() error {
+	if len(f.through) == 0 {
+		return nil
+	}
+	_, err := f.read(f.through)
+	return err
+}
+
+// read loads keys into values.
+func (f *fetch[T]) read(keys []talk.Key) (map[talk.Key]T, error) {
+	began := time.Now()
+	loaded, err := f.load(f.ctx, keys)
+	f.stats.loaded(f.ctx, time.Since(began))
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		value, ok := loaded[key]
+		f.values[key] = found[T]{value, ok}
+	}
+	return loaded, nil
+}
