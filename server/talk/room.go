@@ -260,6 +260,8 @@ func (r *RoomState) hand(to UserSummary, now time.Time) {
 		r.Participants[i].Owner = r.Participants[i].User.ID == to.ID
 	}
 	r.Owner, r.UpdatedAt = to, now
+	r.noteOwner(previous, "")
+	r.noteOwner(to.ID, r.ID)
 	r.tell(now, OwnerChanged{RoomID: r.ID, UserID: to.ID, PreviousUserID: previous, Version: r.raise()})
 }
 
@@ -317,10 +319,15 @@ func boolRank(b bool) int {
 
 func (r *RoomState) shut(why CloseReason, now time.Time) {
 	r.ClosedAt, r.UpdatedAt, r.CloseReason = now, now, why
-	if owner, err := r.people(r.Owner.ID); err == nil {
-		owner.Owns = ""
-	}
+	r.noteOwner(r.Owner.ID, "")
 	r.tell(now, RoomClosed{RoomID: r.ID, Reason: why, Version: r.raise()})
+}
+
+// noteOwner keeps what is known of a user true, where they are loaded at all.
+func (r *RoomState) noteOwner(who UserID, owns RoomID) {
+	if user, err := r.people(who); err == nil {
+		user.Owns = owns
+	}
 }
 
 func (r *RoomState) unseat(who *UserState, why LeaveReason, now time.Time) {
