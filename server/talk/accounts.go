@@ -456,8 +456,9 @@ func (s *Accounts) changeOwn(ctx context.Context, proved Account, scope Scope, d
 	})
 }
 
-// Promote makes the user of that name an administrator.
-func (s *Accounts) Promote(ctx context.Context, username string) (User, error) {
+// Promote makes the user of that name an administrator, at the word of by: who
+// sits at the server's shell.
+func (s *Accounts) Promote(ctx context.Context, username, by string) (User, error) {
 	account, err := s.Store.Credentials(ctx, Login{Username: username})
 	if err != nil {
 		return User{}, err
@@ -472,7 +473,7 @@ func (s *Accounts) Promote(ctx context.Context, username string) (User, error) {
 		return err
 	})
 	if err == nil {
-		s.security(ctx, "privilege_permissions_changed", account.ID, "", "role", "admin")
+		s.security(ctx, "privilege_permissions_changed", account.ID, "", "role", "admin", "by", by)
 	}
 	return after, err
 }

@@ -124,6 +124,7 @@ func (u *UserState) SetPassword(hash string, now time.Time) {
 // SetRole makes somebody an administrator or takes it away.
 func (u *UserState) SetRole(role Role, now time.Time) {
 	u.Role, u.UpdatedAt, u.changed = role, now, true
+	u.log.touch(UserKey(u.ID))
 }
 
 // Erase forgets the person: what is left is an id that old rooms refer to.

@@ -15,11 +15,14 @@ const (
 	useKeep    = 20 * time.Minute // longer than an access token lives
 )
 
-// SessionCache keeps the last uses of sessions where they are quick to read.
-// It is a convenience: errors are its own business.
+// SessionCache shares the last uses of sessions between nodes before they are
+// written down. It is a convenience: without it a list of devices is a second
+// behind.
 type SessionCache interface {
-	Touch(ctx context.Context, uses []SessionUse)
-	Uses(ctx context.Context, ids []SessionID) map[SessionID]SessionUse
+	// Touch notes uses.
+	Touch(ctx context.Context, uses []SessionUse) error
+	// Used returns the last uses of those of ids that have any noted.
+	Used(ctx context.Context, ids []SessionID) (map[SessionID]SessionUse, error)
 }
 
 // Uses notes which sessions are at work, without a query on the request path.
@@ -70,7 +73,10 @@ func (u *Uses) Overlay(ctx context.Context, sessions []Session) []Session {
 	for i, s := range sessions {
 		ids[i] = s.ID
 	}
-	shared := u.cache.Uses(ctx, ids)
+	shared, err := u.cache.Used(ctx, ids)
+	if err != nil {
+		u.log.DebugContext(ctx, "session uses not shared", "error", err)
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for i := range sessions {
@@ -112,7 +118,9 @@ func (u *Uses) Write(ctx context.Context) {
 		u.giveBack(uses)
 		return
 	}
-	u.cache.Touch(ctx, uses)
+	if err := u.cache.Touch(ctx, uses); err != nil {
+		u.log.DebugContext(ctx, "session uses not shared", "error", err)
+	}
 }
 
 func (u *Uses) take() []SessionUse {
