@@ -80,10 +80,14 @@ func canonicalLanguage(tag string) (string, bool) {
 		return "", false
 	}
 	parsed, err := language.Parse(tag)
-	if err != nil || len(parsed.Extensions()) > 0 || parsed.IsRoot() {
+	if err != nil || len(parsed.Extensions()) > 0 {
 		return "", false
 	}
-	if base, confidence := parsed.Base(); confidence == language.No || base.String() == "und" {
+	base, _, _ := parsed.Raw() // Base would guess one for "und-mx"
+	switch name := base.String(); {
+	case name == "und", name == "mul", name == "mis", name == "zxx": // unknown, several, none of the known, none
+		return "", false
+	case len(name) == 3 && "qaa" <= name && name <= "qtz": // private use
 		return "", false
 	}
 	return strings.ToLower(parsed.String()), true
