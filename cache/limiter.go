@@ -2,32 +2,204 @@ package cache
 
 import (
 	"context"
+	"crypto/rand"
+	"strconv"
+	"sync/atomic"
+	"time"
 
 	"github.com/free2talk/free2talk/server/talk"
 )
 
-// Limiter counts calls against limits, over all nodes. It implements
-// [talk.Limiter].
+// Limiter counts calls against limits, over all nodes, as exact sliding logs
+// on Redis's clock. What this node admitted itself it also counts by itself,
+// and the stricter decides, so that nobody gains by what Redis loses. It
+// implements [talk.Limiter].
 type Limiter struct {
-	redis *Redis
-	nodes func() int
+	redis  *Redis
+	nodes  func() int
+	ledger *ledger
+	node   string // makes ids of reservations that no other node makes
+	last   atomic.Uint64
+	unsaid *unsaid
 }
 
 var _ talk.Limiter = (*Limiter)(nil)
 
 // NewLimiter returns a Limiter that counts in r. Where r is away, each node
-// admits its share: the limit over what nodes returns, and at least one. Zero
-// nodes means one.
+// admits its share: the limit over what nodes returns, and at least one. Nil
+// nodes means that there is one.
 func NewLimiter(r *Redis, nodes func() int) *Limiter {
-	return &Limiter{redis: r, nodes: nodes}
+	if nodes == nil {
+		nodes = func() int { return 1 }
+	}
+	l := &Limiter{redis: r, nodes: nodes, ledger: newLedger(), node: rand.Text()[:12] + "-", unsaid: &unsaid{}}
+	r.chore(l.sayAgain)
+	return l
 }
 
-// Take takes cost places at once, or none.
+// How a decision was reached.
+const (
+	modeRedis  = "redis"
+	modeMemory = "memory" // by what this node knows, without a trip
+	modeLocal  = "local"  // Redis is away
+)
+
+// share is how many places this node gives while it counts alone.
+func (l *Limiter) share(limit talk.Limit) int {
+	return max(1, limit.Places/max(1, l.nodes()))
+}
+
+// Take takes cost places at once, or none. Less than one counts as one; more
+// than there are is refused. An error is the end of ctx.
 func (l *Limiter) Take(ctx context.Context, limit talk.Limit, key string, cost int) (talk.Verdict, error) {
-	return talk.Verdict{}, nil
+	if err := ctx.Err(); err != nil {
+		return talk.Verdict{}, context.Cause(ctx)
+	}
+	t := &taking{Limiter: l, limit: limit, name: l.redis.keys.limit(limit, key), cost: max(1, cost), now: time.Now(), id: l.last.Add(1)}
+	verdict, mode := t.decide(ctx)
+	l.count(ctx, verdict, mode)
+	return verdict, nil
 }
 
-// Begin takes a place that is only pending.
-func (l *Limiter) Begin(ctx context.Context, limit talk.Limit, key string) (talk.Attempt, talk.Verdict, error) {
-	return nil, talk.Verdict{}, nil
+func (l *Limiter) count(ctx context.Context, v talk.Verdict, mode string) {
+	result := "refused"
+	if v.Allowed {
+		result = "allowed"
+	}
+	l.redis.metrics.decided(ctx, v.Limit.Policy, result, mode)
 }
+
+// taking is one call that takes places.
+type taking struct {
+	*Limiter
+
+	limit talk.Limit
+	name  string
+	cost  int
+	now   time.Time // when it was sent: never later than Redis's, so that nothing is held for longer here
+	id    uint64
+}
+
+func (t *taking) decide(ctx context.Context) (talk.Verdict, string) {
+	if t.cost > t.limit.Places {
+		return talk.Verdict{Limit: t.limit, Reset: t.limit.Window}, modeMemory
+	}
+	lost, epoch, verdict := t.consult()
+	if !verdict.Allowed {
+		return verdict, modeMemory
+	}
+	c := t.call(lost)
+	err := t.redis.limiter.do(ctx, c)
+	if answers(c.err(), "WRONGTYPE") {
+		err = t.redis.limiter.do(ctx, command("unlink", t.name), c)
+	}
+	reply, bad := c.ints()
+	if err != nil || bad != nil || len(reply) != 3 {
+		return t.alone(), modeLocal
+	}
+	return t.settle(reply[0] == 1, int(reply[1]), micros(reply[2]), lost, epoch), modeRedis
+}
+
+// consult asks the log of this node, and returns what Redis has to be told of it.
+func (t *taking) consult() (lost []place, epoch uint64, v talk.Verdict) {
+	l := t.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.account(t.name, t.limit.Window, t.now)
+	epoch = t.redis.trust.number()
+	return a.lost(epoch), epoch, a.verdict(t.limit, t.limit.Places, t.cost, t.now)
+}
+
+func (t *taking) call(lost []place) *call {
+	args := []any{t.limit.Window.Microseconds(), t.limit.Places, ttl(t.limit.Window), t.cost, t.member(t.id)}
+	for _, p := range lost {
+		for i := range p.cost {
+			args = append(args, t.member(p.id)+":"+strconv.Itoa(i+1), t.now.Sub(p.at).Microseconds())
+		}
+	}
+	return scriptTake.run(t.name, args...)
+}
+
+// settle notes what Redis decided. It may have lost what it knew: then the
+// log of this node still refuses.
+func (t *taking) settle(taken bool, left int, wait time.Duration, lost []place, epoch uint64) talk.Verdict {
+	l := t.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.account(t.name, t.limit.Window, t.now)
+	a.told(lost, epoch)
+	if !taken {
+		a.refuse(t.cost, t.now.Add(wait), t.now)
+		return talk.Verdict{Limit: t.limit, Left: left, Reset: wait}
+	}
+	v := a.verdict(t.limit, t.limit.Places, t.cost, t.now)
+	if !v.Allowed {
+		return v
+	}
+	l.add(a, place{at: t.now, id: t.id, cost: t.cost, told: true})
+	a.compare(t.limit.Places - left)
+	v.Left, v.Reset = min(left, v.Left-t.cost), wait
+	return v
+}
+
+// alone decides without Redis, by this node's share.
+func (t *taking) alone() talk.Verdict {
+	l := t.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now() // a time-out may have passed
+	a := l.account(t.name, t.limit.Window, now)
+	places := t.share(t.limit)
+	cost := min(t.cost, places)
+	v := a.verdict(t.limit, places, cost, now)
+	v.Local = true
+	if v.Allowed {
+		l.add(a, place{at: now, id: t.id, cost: cost})
+		v.Left, v.Reset = places-a.held, a.free(1, now)
+	}
+	return v
+}
+
+func (l *Limiter) member(id uint64) string { return l.node + strconv.FormatUint(id, 36) }
+
+// mostLost is how many forgotten places Redis is told of at once.
+const mostLost = 256
+
+// lost returns what Redis does not know of the log: what was admitted while
+// it was away, and after an outage all.
+func (a *account) lost(epoch uint64) (lost []place) {
+	if a.epoch != epoch {
+		a.epoch = epoch
+		for i := range a.log {
+			a.log[i].told = false
+		}
+	}
+	for _, p := range a.log {
+		if !p.told && len(lost) < mostLost {
+			lost = append(lost, p)
+		}
+	}
+	return lost
+}
+
+// told notes that Redis knows places now, where it is still the same.
+func (a *account) told(places []place, epoch uint64) {
+	if len(places) == 0 || a.epoch != epoch {
+		return
+	}
+	ids := make(map[uint64]bool, len(places))
+	for _, p := range places {
+		ids[p.id] = true
+	}
+	for i := range a.log {
+		a.log[i].told = a.log[i].told || ids[a.log[i].id]
+	}
+}
+
+// ttl is how long a log outlives its last place, in ms: longer than the
+// window, never shorter, and not all at the same moment.
+func ttl(window time.Duration) int64 {
+	return (window + jitter(window/10) + time.Second).Milliseconds()
+}
+
+func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -20,6 +21,7 @@ type metrics struct {
 	forgets    metric.Int64Counter
 	decisions  metric.Int64Counter
 	breaks     metric.Int64Counter
+	tallies    sync.Map // decision → tally
 }
 
 func newMetrics(meter metric.Meter, r *Redis) (*metrics, error) {
@@ -122,8 +124,16 @@ func (s *stats) unreadable(ctx context.Context, why string) {
 	s.metrics.unreadable.Add(ctx, 1, metric.WithAttributes(s.cache, attribute.String("reason", why)))
 }
 
+// decision is the labels of a decision of the limiter.
+type decision struct{ policy, result, mode string }
+
 // decided counts a decision of the limiter.
 func (m *metrics) decided(ctx context.Context, policy, result, mode string) {
-	m.decisions.Add(ctx, 1, metric.WithAttributes(attribute.String("policy", policy),
-		attribute.String("result", result), attribute.String("mode", mode)))
+	d := decision{policy, result, mode}
+	t, ok := m.tallies.Load(d)
+	if !ok {
+		set := attribute.NewSet(attribute.String("policy", policy), attribute.String("result", result), attribute.String("mode", mode))
+		t, _ = m.tallies.LoadOrStore(d, tally{m.decisions, []metric.AddOption{metric.WithAttributeSet(set)}})
+	}
+	t.(tally).count(ctx)
 }

@@ -141,7 +141,7 @@ func parseURL(raw string) (*redis.UniversalOptions, error) {
 	default:
 		return nil, errors.New("redis: the URL begins with redis://, rediss://, redis+sentinel:// or redis+cluster://")
 	}
-	options.Addrs = strings.Split(list(raw), ",")
+	options.Addrs = strings.Split(serverList(raw), ",")
 	for _, addr := range options.Addrs {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return nil, errors.New("redis: the URL lists its servers as host:port,host:port")
@@ -151,15 +151,15 @@ func parseURL(raw string) (*redis.UniversalOptions, error) {
 }
 
 // hideList takes the list of servers out of a URL, since url.Parse takes one
-// server only; list returns it.
+// server only; serverList returns it.
 func hideList(raw string) string {
-	if l := list(raw); strings.Contains(l, ",") {
+	if l := serverList(raw); strings.Contains(l, ",") {
 		return strings.Replace(raw, l, "list", 1)
 	}
 	return raw
 }
 
-func list(raw string) string {
+func serverList(raw string) string {
 	_, rest, _ := strings.Cut(raw, "://")
 	rest, _, _ = strings.Cut(rest, "?")
 	rest, _, _ = strings.Cut(rest, "/")

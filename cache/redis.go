@@ -26,9 +26,10 @@ type Redis struct {
 	trust   *trust
 	dirty   *dirty
 
-	work  sync.WaitGroup // what goes on behind the calls
-	ended context.Context
-	end   context.CancelFunc
+	chores []func(context.Context) // done after each heartbeat
+	work   sync.WaitGroup          // what goes on behind the calls
+	ended  context.Context
+	end    context.CancelFunc
 }
 
 var _ talk.Cache = (*Redis)(nil)
@@ -40,7 +41,7 @@ func newRedis(client redis.UniversalClient, config Config) (*Redis, error) {
 	}
 	r.ended, r.end = context.WithCancel(context.Background())
 	r.cache = r.role(RoleCache, r.distrust)
-	r.limiter = r.role(RoleLimiter, func() {})
+	r.limiter = r.role(RoleLimiter, r.trust.raise)
 	var err error
 	r.metrics, err = newMetrics(config.Meter, r)
 	return r, err
@@ -82,6 +83,9 @@ func (r *Redis) Run(ctx context.Context) error {
 	for {
 		r.beat(ctx)
 		r.flush(ctx)
+		for _, chore := range r.chores {
+			chore(ctx)
+		}
 		if epoch, due := r.trust.recoveryDue(time.Now()); due {
 			recovery.Go(func() { r.recover(ctx, epoch) })
 		}
@@ -92,6 +96,9 @@ func (r *Redis) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// chore adds something to do after each heartbeat. It is called before Run.
+func (r *Redis) chore(do func(context.Context)) { r.chores = append(r.chores, do) }
 
 // Close ends what goes on in the background, waits for it, and closes the
 // connections.

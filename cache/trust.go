@@ -168,3 +168,17 @@ func (r *Redis) recover(ctx context.Context, epoch uint64) {
 		r.config.Log.Warn("redis is not used yet", "servers", r.servers, "error", err)
 	}
 }
+
+// number counts the outages: what Redis knew before the last one may be lost.
+func (t *trust) number() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.epoch
+}
+
+// raise notes an outage that says nothing about entries.
+func (t *trust) raise() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.epoch++
+}

@@ -20,6 +20,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 for i = 6, #ARGV, 2 do
   redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', now - ARGV[i + 1]), ARGV[i])
+  if string.sub(ARGV[i], 1, 2) == 'f:' then
+    redis.call('ZREM', KEYS[1], 'p:' .. string.sub(ARGV[i], 3))
+  end
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - window))
 

@@ -1,0 +1,183 @@
+package cache
+
+import (
+	"container/list"
+	"sync"
+	"time"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+const (
+	mostAccounts = 1 << 16 // keys that a node remembers
+	mostPlaces   = 1 << 20 // places that it remembers of them, some 32 MiB
+	evictSteps   = 16
+	patience     = 10 * time.Second // what is pending for longer counts as failed
+)
+
+// ledger is what this node itself has admitted, as an exact sliding log for
+// each key. It is bounded: what was not asked for longest goes first.
+type ledger struct {
+	mu       sync.Mutex
+	accounts map[string]*account
+	order    *list.List // of *account, the last asked for first
+	places   int
+}
+
+func newLedger() *ledger {
+	return &ledger{accounts: map[string]*account{}, order: list.New()}
+}
+
+// account is the log of one key of Redis.
+type account struct {
+	name    string
+	window  time.Duration
+	element *list.Element
+
+	log     []place              // oldest first
+	held    int                  // the sum of its costs
+	pending map[uint64]time.Time // attempts that have not ended: when they began
+	refused time.Time            // calls of this cost or a higher one are refused until then
+	cost    int
+	epoch   uint64 // of the Redis that was told of the log
+	line    []*waiter
+	wake    chan struct{} // gets a value when a place may be free
+}
+
+// place is what one call was given.
+type place struct {
+	at   time.Time
+	id   uint64
+	cost int
+	told bool // Redis knows it
+}
+
+// account returns the log of a key, made up to date. The lock is held.
+func (l *ledger) account(name string, window time.Duration, now time.Time) *account {
+	a, ok := l.accounts[name]
+	if !ok {
+		a = &account{name: name, window: window, wake: make(chan struct{}, 1)}
+		a.element = l.order.PushFront(a)
+		l.accounts[name] = a
+		l.evict(now)
+	} else {
+		l.order.MoveToFront(a.element)
+	}
+	l.prune(a, now)
+	return a
+}
+
+func (l *ledger) prune(a *account, now time.Time) {
+	n := 0
+	for n < len(a.log) && now.Sub(a.log[n].at) >= a.window {
+		a.held -= a.log[n].cost
+		n++
+	}
+	l.places -= n
+	if a.log = a.log[n:]; len(a.log) == 0 {
+		a.log = nil
+	}
+	for id, at := range a.pending { // one that never ends has counted for a whole window now
+		if now.Sub(at) > a.window {
+			delete(a.pending, id)
+		}
+	}
+}
+
+// evict drops accounts from the end of the order: those that say nothing any
+// more, and, where there are too many, those that do. It takes a few steps at
+// a time, so that no call pays for all.
+func (l *ledger) evict(now time.Time) {
+	e := l.order.Back()
+	for range evictSteps {
+		if e == nil || e == l.order.Front() {
+			return
+		}
+		a := e.Value.(*account)
+		e = e.Prev()
+		l.prune(a, now)
+		over := len(l.accounts) > mostAccounts || l.places > mostPlaces
+		switch {
+		case a.busy():
+			continue
+		case !over && !a.idle(now):
+			return
+		}
+		l.order.Remove(a.element)
+		delete(l.accounts, a.name)
+		l.places -= len(a.log)
+	}
+}
+
+func (a *account) busy() bool { return len(a.line)+len(a.pending) > 0 }
+
+func (a *account) idle(now time.Time) bool { return len(a.log) == 0 && !now.Before(a.refused) }
+
+// add notes what was given.
+func (l *ledger) add(a *account, p place) {
+	a.log = append(a.log, p)
+	a.held += p.cost
+	l.places++
+	if l.places > mostPlaces {
+		l.evict(p.at)
+	}
+}
+
+// refuse remembers that calls of that cost are refused until a time.
+func (a *account) refuse(cost int, until, now time.Time) {
+	if !now.Before(a.refused) || cost <= a.cost {
+		a.refused, a.cost = until, cost
+	}
+}
+
+// remembered returns how long a call of that cost is still refused.
+func (a *account) remembered(cost int, now time.Time) (time.Duration, bool) {
+	return a.refused.Sub(now), cost >= a.cost && now.Before(a.refused)
+}
+
+// compare looks whether Redis holds fewer places than this node alone was
+// given. Then it has lost some, and is told of all of them the next time.
+func (a *account) compare(heldInRedis int) {
+	if heldInRedis < a.held+len(a.pending) {
+		a.epoch--
+	}
+}
+
+// free returns how long it takes until so many places of the log are free.
+func (a *account) free(places int, now time.Time) time.Duration {
+	for _, p := range a.log {
+		if places -= p.cost; places <= 0 {
+			return p.at.Add(a.window).Sub(now)
+		}
+	}
+	return 0
+}
+
+// counted is how many places failures hold, with the attempts that have been
+// pending for too long; begun is how many the others hold.
+func (a *account) counted(now time.Time) (counted, begun int) {
+	counted = a.held
+	for _, at := range a.pending {
+		if now.Sub(at) > patience {
+			counted++
+		} else {
+			begun++
+		}
+	}
+	return counted, begun
+}
+
+// verdict is what the log says by itself about a call.
+func (a *account) verdict(limit talk.Limit, places, cost int, now time.Time) talk.Verdict {
+	v := talk.Verdict{Limit: limit, Left: max(0, places-a.held)}
+	if wait, refused := a.remembered(cost, now); refused {
+		v.Reset = wait
+		return v
+	}
+	if over := a.held + cost - places; over > 0 {
+		v.Reset = a.free(over, now)
+		return v
+	}
+	v.Allowed = true
+	return v
+}
