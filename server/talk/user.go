@@ -106,6 +106,9 @@ type UserState struct {
 	log     *log
 }
 
+// Changed is for stores: whether more than Seq is to be written.
+func (u *UserState) Changed() bool { return u.changed }
+
 // SeatedIn reports whether they sit in room.
 func (u *UserState) SeatedIn(room RoomID) bool { return u.Seat == room }
 

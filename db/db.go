@@ -1,0 +1,156 @@
+package db
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// Config says which database to open, and how. The zero value of every field
+// but URL is usable.
+type Config struct {
+	// URL is postgres://…, sqlite:PATH, sqlite://PATH, or the path of a SQLite file.
+	URL string
+	// MaxConns bounds the connections of this process. Zero means 20. SQLite
+	// has one more, which writes.
+	MaxConns int
+	// Now tells the time of changes. Nil means the database's own clock, which
+	// is what more than one node needs.
+	Now talk.Clock
+	// StatementTimeout ends a statement that nobody waits for any longer. Zero means 30 s.
+	StatementTimeout time.Duration
+	// LockTimeout ends the wait for a lock. Zero means 10 s.
+	LockTimeout time.Duration
+	// IdleTimeout ends a transaction whose process says nothing, and with it
+	// the locks of a node that froze. Zero means 5 s.
+	IdleTimeout time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	c.MaxConns = cmp.Or(c.MaxConns, 20)
+	c.StatementTimeout = cmp.Or(c.StatementTimeout, 30*time.Second)
+	c.LockTimeout = cmp.Or(c.LockTimeout, 10*time.Second)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 5*time.Second)
+	return c
+}
+
+// Store is the database: a [talk.Store], and what the process needs around it.
+type Store struct {
+	dialect
+	clock talk.Clock // nil: the database's
+	gates gates
+}
+
+var _ talk.Store = (*Store)(nil)
+
+// Open connects to the database that config names. It does not wait for a
+// server that is away: the first query says ErrDatabaseUnavailable.
+func Open(ctx context.Context, config Config) (*Store, error) {
+	config = config.withDefaults()
+	var d dialect
+	var err error
+	if isPostgres(config.URL) {
+		d, err = openPostgres(config)
+	} else {
+		d, err = openSQLite(ctx, config)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Store{dialect: d, clock: config.Now}, nil
+}
+
+func isPostgres(url string) bool {
+	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
+}
+
+// Close ends every connection.
+func (s *Store) Close() error {
+	if s.reader() == s.writer() {
+		return s.writer().Close()
+	}
+	return errors.Join(s.reader().Close(), s.writer().Close())
+}
+
+// DB is where Bun's hooks are put, and queries that belong to nobody. On
+// SQLite it is the one connection that writes.
+func (s *Store) DB() *bun.DB { return s.writer() }
+
+// AddQueryHook watches the queries of every pool of this store.
+func (s *Store) AddQueryHook(hook bun.QueryHook) {
+	s.writer().AddQueryHook(hook)
+	if s.reader() != s.writer() {
+		s.reader().AddQueryHook(hook)
+	}
+}
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := s.Now(ctx)
+	return err
+}
+
+// Now is the database's clock, or the one of [Config.Now].
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	if s.clock != nil {
+		return s.clock(), nil
+	}
+	rows, err := list[clockRow](ctx, s, s.clockQuery())
+	if err != nil {
+		return time.Time{}, err
+	}
+	return rows[0].Now.Time, nil
+}
+
+type clockRow struct {
+	Now stamp
+}
+
+// query is one statement, with its arguments already in it.
+type query struct {
+	sql  string
+	into any // a pointer to a slice of models, or nil
+}
+
+// sql puts the arguments into a statement, as Bun writes them.
+func (s *Store) sql(statement string, args ...any) string {
+	return s.writer().QueryGen().FormatQuery(statement, args...)
+}
+
+// list reads rows outside of any transaction.
+func list[T any](ctx context.Context, s *Store, statement string, args ...any) ([]T, error) {
+	var rows []T
+	err := s.reader().NewRaw(statement, args...).Scan(ctx, &rows)
+	return rows, fault(ctx, err)
+}
+
+// one reads the only row of a statement, or returns missing.
+func one[T any](ctx context.Context, s *Store, missing error, statement string, args ...any) (T, error) {
+	rows, err := list[T](ctx, s, statement, args...)
+	switch {
+	case err != nil:
+		return *new(T), err
+	case len(rows) == 0:
+		return *new(T), missing
+	}
+	return rows[0], nil
+}
+
+// write runs one statement that changes something, and says how many rows.
+func (s *Store) write(ctx context.Context, statement string, args ...any) (int, error) {
+	var changed int64
+	err := retry(ctx, func() error {
+		result, err := s.writer().NewRaw(statement, args...).Exec(ctx)
+		if err == nil {
+			changed, err = result.RowsAffected()
+		}
+		return err
+	})
+	return int(changed), fault(ctx, err)
+}

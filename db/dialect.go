@@ -1,0 +1,314 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/dialect/sqlitedialect"
+	"github.com/uptrace/bun/schema"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+// dialect is everything in which the two databases differ.
+type dialect interface {
+	// reader and writer are the pools; Postgres has one for both.
+	reader() *bun.DB
+	writer() *bun.DB
+	// migrations is the directory of this database's migrations.
+	migrations() string
+	// begin opens a transaction at its first queries.
+	begin(ctx context.Context) (transaction, error)
+	// locking ends a SELECT whose rows are to be locked.
+	locking() string
+	// clockQuery selects the time as now.
+	clockQuery() string
+	// typed is a text literal where the database would not guess its type.
+	typed(text, kind string) schema.QueryAppender
+	// alone makes a transaction the only one that migrates.
+	alone() []query
+}
+
+// transaction is a few batches of queries, all or nothing.
+type transaction interface {
+	// run sends a batch, and returns once all of its answers are read.
+	run(ctx context.Context, batch ...query) error
+	// commit sends the last batch and commits.
+	commit(ctx context.Context, batch ...query) error
+	// end gives the connection back, and rolls back what is not committed. It
+	// does not wait for the caller's context.
+	end()
+}
+
+// endIn bounds a rollback: after that the connection is thrown away.
+const endIn = time.Second
+
+// --- Postgres ---
+
+type postgresDialect struct{ db *bun.DB }
+
+func openPostgres(config Config) (dialect, error) {
+	conn, err := pgx.ParseConfig(config.URL)
+	if err != nil {
+		return nil, errors.New("database url: not a Postgres URL") // the cause would show it, password and all
+	}
+	// Bun writes arguments into the SQL: a cache of statements would only miss.
+	conn.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	if conn.ConnectTimeout == 0 {
+		conn.ConnectTimeout = 5 * time.Second
+	}
+	for name, value := range map[string]string{
+		"application_name":                    "free2talk",
+		"timezone":                            "UTC",
+		"datestyle":                           "ISO",
+		"statement_timeout":                   millis(config.StatementTimeout),
+		"lock_timeout":                        millis(config.LockTimeout),
+		"idle_in_transaction_session_timeout": millis(config.IdleTimeout),
+	} {
+		conn.RuntimeParams[name] = value
+	}
+	pool := stdlib.OpenDB(*conn)
+	pool.SetMaxOpenConns(config.MaxConns)
+	pool.SetMaxIdleConns(config.MaxConns)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	return &postgresDialect{db: bun.NewDB(pool, pgdialect.New(), bun.WithDiscardUnknownColumns())}, nil
+}
+
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+func (p *postgresDialect) reader() *bun.DB    { return p.db }
+func (p *postgresDialect) writer() *bun.DB    { return p.db }
+func (p *postgresDialect) migrations() string { return "migrations/postgres" }
+func (p *postgresDialect) locking() string    { return "FOR NO KEY UPDATE" }
+
+// The transaction's own now() is older than its locks.
+func (p *postgresDialect) clockQuery() string { return "SELECT clock_timestamp() AS now" }
+
+func (p *postgresDialect) typed(text, kind string) schema.QueryAppender {
+	return bun.SafeQuery("CAST(? AS ?)", text, bun.Safe(kind))
+}
+
+// The number is this project's among advisory locks, and means nothing else.
+func (p *postgresDialect) alone() []query {
+	return []query{
+		{sql: "SET LOCAL statement_timeout = 0"},
+		{sql: "SET LOCAL lock_timeout = 0"},
+		{sql: "SELECT pg_advisory_xact_lock(4602678)"},
+		{sql: "SET LOCAL lock_timeout = '5s'"},
+	}
+}
+
+func (p *postgresDialect) begin(ctx context.Context) (transaction, error) {
+	conn, err := p.db.DB.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &pgTransaction{db: p.db, conn: conn}, nil
+}
+
+type pgTransaction struct {
+	db    *bun.DB
+	conn  *sql.Conn
+	begun bool
+}
+
+func (t *pgTransaction) run(ctx context.Context, batch ...query) error {
+	if !t.begun {
+		t.begun = true
+		batch = append([]query{{sql: "BEGIN ISOLATION LEVEL READ COMMITTED"}}, batch...)
+	}
+	return t.raw(func(conn *pgconn.PgConn) error { return t.send(ctx, conn, batch) })
+}
+
+func (t *pgTransaction) commit(ctx context.Context, batch ...query) error {
+	return t.run(ctx, append(batch, query{sql: "COMMIT"})...)
+}
+
+func (t *pgTransaction) end() {
+	_ = t.raw(func(conn *pgconn.PgConn) error {
+		if conn.IsClosed() || conn.TxStatus() == 'I' {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), endIn)
+		defer cancel()
+		return t.send(ctx, conn, []query{{sql: "ROLLBACK"}}) // where it fails, pgx has closed the connection
+	})
+	_ = t.conn.Close()
+}
+
+func (t *pgTransaction) raw(do func(*pgconn.PgConn) error) error {
+	return t.conn.Raw(func(driver any) error { return do(driver.(*stdlib.Conn).Conn().PgConn()) })
+}
+
+// send puts a batch into one message: one trip, whatever is in it. Each
+// statement sees what was committed before it began, as if sent alone.
+func (t *pgTransaction) send(ctx context.Context, conn *pgconn.PgConn, batch []query) error {
+	statements := make([]string, len(batch))
+	for i, q := range batch {
+		statements[i] = q.sql
+	}
+	ctx, done := traceBatch(ctx, statements)
+	answers := conn.Exec(ctx, strings.Join(statements, ";\n"))
+	var err error
+	for i := 0; err == nil && answers.NextResult(); i++ {
+		if i < len(batch) && batch[i].into != nil {
+			err = t.scan(answers.ResultReader(), batch[i].into)
+		} else {
+			_, err = answers.ResultReader().Close()
+		}
+	}
+	if closed := answers.Close(); closed != nil {
+		err = closed
+	}
+	done(err)
+	return err
+}
+
+// scan reads an answer into models, by Bun's own scanners.
+func (t *pgTransaction) scan(answer *pgconn.ResultReader, into any) error {
+	rows := reflect.ValueOf(into).Elem()
+	table := t.db.Table(rows.Type().Elem())
+	columns := answer.FieldDescriptions()
+	for answer.NextRow() {
+		row := reflect.New(rows.Type().Elem()).Elem()
+		for i, value := range answer.Values() {
+			field := table.LookupField(columns[i].Name)
+			if field == nil || value == nil {
+				continue
+			}
+			if err := field.ScanValue(row, pgText(columns[i].DataTypeOID, value)); err != nil {
+				return fmt.Errorf("column %s: %w", columns[i].Name, err)
+			}
+		}
+		rows.Set(reflect.Append(rows, row))
+	}
+	_, err := answer.Close()
+	return err
+}
+
+// pgText is a value in Postgres's text format as the scanners want it.
+func pgText(oid uint32, value []byte) any {
+	if oid == pgtype.BoolOID {
+		return value[0] == 't'
+	}
+	return string(value)
+}
+
+// --- SQLite ---
+
+type sqliteDialect struct{ read, write *bun.DB }
+
+// What facts.md found to behave. One connection writes, so nothing ever waits
+// for a lock inside SQLite unless another process has the file open.
+const sqlitePragmas = "_pragma=journal_mode(WAL)&_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=synchronous(NORMAL)"
+
+func openSQLite(ctx context.Context, config Config) (dialect, error) {
+	path := strings.TrimPrefix(strings.TrimPrefix(config.URL, "sqlite:"), "//")
+	if path == "" {
+		return nil, fmt.Errorf("database url: empty")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("database url: %w", err)
+	}
+	file := (&url.URL{Scheme: "file", Path: path}).String() + "?" + sqlitePragmas
+	write, err := openSQLitePool(file+"&_txlock=immediate", 1)
+	if err != nil {
+		return nil, err
+	}
+	if err := write.PingContext(ctx); err != nil { // makes the file, before anybody reads it
+		return nil, fmt.Errorf("database file: %w", err)
+	}
+	read, err := openSQLitePool(file+"&_pragma=query_only(1)", min(config.MaxConns, max(4, runtime.NumCPU())))
+	return &sqliteDialect{read: read, write: write}, err
+}
+
+func openSQLitePool(dsn string, conns int) (*bun.DB, error) {
+	pool, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, fmt.Errorf("database file: %w", err)
+	}
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
+	return bun.NewDB(pool, sqlitedialect.New(), bun.WithDiscardUnknownColumns()), nil
+}
+
+func (l *sqliteDialect) reader() *bun.DB    { return l.read }
+func (l *sqliteDialect) writer() *bun.DB    { return l.write }
+func (l *sqliteDialect) migrations() string { return "migrations/sqlite" }
+func (l *sqliteDialect) locking() string    { return "" } // the one writer has everything locked
+func (l *sqliteDialect) alone() []query     { return nil }
+
+// The database is in this process, and its clock is the process's, which has
+// microseconds where SQLite's own has milliseconds.
+func (l *sqliteDialect) clockQuery() string {
+	return "SELECT '" + time.Now().UTC().Format(stampLayout) + "' AS now"
+}
+
+func (l *sqliteDialect) typed(text, _ string) schema.QueryAppender { return bun.SafeQuery("?", text) }
+
+func (l *sqliteDialect) begin(ctx context.Context) (transaction, error) {
+	conn, err := l.write.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return &sqliteTransaction{db: l.write, conn: conn, open: true}, nil
+}
+
+type sqliteTransaction struct {
+	db   *bun.DB
+	conn bun.Conn
+	open bool
+}
+
+func (t *sqliteTransaction) run(ctx context.Context, batch ...query) error {
+	for _, q := range batch {
+		var err error
+		if q.into == nil {
+			_, err = t.db.NewRaw("?", bun.Safe(q.sql)).Conn(t.conn).Exec(ctx)
+		} else {
+			err = t.db.NewRaw("?", bun.Safe(q.sql)).Conn(t.conn).Scan(ctx, q.into)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *sqliteTransaction) commit(ctx context.Context, batch ...query) error {
+	if err := t.run(ctx, append(batch, query{sql: "COMMIT"})...); err != nil {
+		return err
+	}
+	t.open = false
+	return nil
+}
+
+// end rolls back by hand: a COMMIT that a deferred constraint refused leaves
+// the transaction open.
+func (t *sqliteTransaction) end() {
+	if t.open {
+		ctx, cancel := context.WithTimeout(context.Background(), endIn)
+		defer cancel()
+		_, _ = t.conn.ExecContext(ctx, "ROLLBACK")
+	}
+	_ = t.conn.Close()
+}
