@@ -26,13 +26,13 @@ func (s *Store) Renew(ctx context.Context, node string) (live int, err error) {
 		return 0, fault(ctx, err)
 	}
 	rows, err := list[countRow](ctx, s, `
-		SELECT count(*) AS total
+		SELECT count(*) AS count
 		FROM nodes
 		WHERE seen_at > ?`, at(now.Add(-nodeDead)))
 	if err != nil {
 		return 0, err
 	}
-	return rows[0].Total, nil
+	return rows[0].Count, nil
 }
 
 // Retire takes a node that leaves off the list, and those that died long ago.
