@@ -1,0 +1,105 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+)
+
+// NewLogger returns a logger that writes one line a record to w, as "json" or
+// "text". Whatever a value holds, it stays on its line: control characters and
+// foreign line breaks are escaped. Empty means text.
+func NewLogger(w io.Writer, format string) (*slog.Logger, error) {
+	switch format {
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, nil)), nil
+	case "text", "":
+		return slog.New(slog.NewTextHandler(w, nil)), nil
+	}
+	return nil, fmt.Errorf("log format %q: want json or text", format)
+}
+
+// access writes one record per call. It names what the call was and how it
+// ended, and nothing that it carried. It is also where a call that did not
+// come through [Server.ServeHTTP] gets its request and its rules.
+func (s *Server) access(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		q := requestFrom(ctx)
+		if q.rules == nil {
+			q.rules = s.rulesFor(spec.Procedure)
+			ctx = withRequest(ctx, q)
+		}
+		if q.id == "" {
+			q.id = newRequestID()
+		}
+		start := time.Now()
+		err := next(ctx, spec, stream)
+		s.record(ctx, q, spec.Procedure, err, time.Since(start))
+		return err
+	}
+}
+
+// record is the one log line of a call.
+func (s *Server) record(ctx context.Context, q *request, procedure string, err error, took time.Duration) {
+	level := levelOf(q, err)
+	if !s.config.Log.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 14)
+	attrs = append(attrs, slog.String("procedure", procedure), slog.String("code", codeName(err)))
+	if q.reason != "" {
+		attrs = append(attrs, slog.String("reason", q.reason))
+	}
+	if q.known {
+		attrs = append(attrs, slog.String("user", string(q.caller.UserID)), slog.String("session", string(q.caller.SessionID)))
+	}
+	attrs = append(attrs, slog.String("address", q.device.IP), slog.Duration("duration", took), slog.String("request_id", q.id))
+	if info, ok := connect.CallInfoForServerContext(ctx); ok {
+		attrs = append(attrs, slog.String("protocol", info.Protocol), slog.String("codec", info.Codec),
+			slog.Int("bytes_in", info.ReceiveStats.Size), slog.Int("bytes_out", info.SendStats.Size))
+	}
+	if q.cause != nil {
+		attrs = append(attrs, slog.String("cause", causeOf(q.cause)))
+	}
+	var caught *panicError
+	if errors.As(q.cause, &caught) {
+		attrs = append(attrs, slog.String("stack", string(caught.stack)))
+	}
+	s.config.Log.LogAttrs(ctx, level, "call", attrs...)
+}
+
+// levelOf keeps the probes of a load balancer out of the log, and puts what an
+// operator should look at on top.
+func levelOf(q *request, err error) slog.Level {
+	switch {
+	case q.cause != nil:
+		return slog.LevelError
+	case err != nil && connect.CodeOf(err) == connect.CodeUnavailable:
+		return slog.LevelWarn
+	case err == nil && strings.HasPrefix(q.rules.procedure, "/grpc.health."):
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
+// causeOf is the whole chain of an internal error.
+func causeOf(err error) string {
+	var wire *connect.Error
+	if errors.As(err, &wire) && wire.Unwrap() != nil {
+		return wire.Unwrap().Error()
+	}
+	return err.Error()
+}
+
+func codeName(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return connect.CodeOf(err).String()
+}

@@ -1,0 +1,107 @@
+package server
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/connect/v2/connecthttp"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+const (
+	bodyMost   = 64 << 10 // bytes of a request, before and after decompression
+	duplexMost = 1 << 20  // bytes of all requests of a stream that the client writes to (reflection)
+
+	// bodyWithin is how long a request's body may take to arrive. The context's
+	// deadline does not interrupt a read, and a whole-request time-out of the
+	// server would end streams.
+	bodyWithin = 10 * time.Second
+)
+
+// refusals writes errors for calls that never reach Connect.
+var refusals = connecthttp.NewErrorWriter()
+
+// call serves an RPC with its body capped. What is too large by its own
+// account is refused before a byte of it is read.
+func (s *Server) call(w http.ResponseWriter, r *http.Request, q *request) {
+	most := int64(bodyMost)
+	if q.rules.duplex {
+		most = duplexMost
+	}
+	switch {
+	case r.ContentLength > most:
+		s.refuse(w, r, q, talk.ErrBodyTooLarge)
+		return
+	case !timeoutReadable(r.Header):
+		s.refuse(w, r, q, connect.NewError(connect.CodeInvalidArgument, "the time-out is not a number of this protocol"))
+		return
+	}
+	if r.ContentLength != 0 && r.Body != nil {
+		r.Body = s.capped(w, r, most)
+	}
+	s.rpc.ServeHTTP(w, r)
+}
+
+// refuse answers without reading the body, in the caller's protocol, and drops
+// the connection: what is still on its way is not read either.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, q *request, err error) {
+	start := time.Now()
+	wire, _ := wireError(err, q)
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+	_ = refusals.Write(w, r, wire) // a caller who is gone hears nothing
+	s.record(r.Context(), q, r.URL.Path, wire, time.Since(start))
+}
+
+// capped returns r's body, at most that many bytes of it, in time.
+func (s *Server) capped(w http.ResponseWriter, r *http.Request, most int64) io.ReadCloser {
+	body := &cappedBody{ReadCloser: http.MaxBytesReader(w, r.Body, most)}
+	control := http.NewResponseController(w)
+	if control.SetReadDeadline(time.Now().Add(bodyWithin)) == nil {
+		body.arrived = func() { _ = control.SetReadDeadline(time.Time{}) }
+	}
+	return body
+}
+
+// cappedBody lifts the read deadline when the body is complete: on HTTP/1.1
+// the connection is read on, to notice a caller who leaves, and a deadline
+// that fires there would end the call.
+type cappedBody struct {
+	io.ReadCloser
+
+	arrived func()
+}
+
+// Read reads the body.
+func (b *cappedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF && b.arrived != nil { //nolint:errorlint // readers return it bare
+		b.arrived()
+		b.arrived = nil
+	}
+	return n, err
+}
+
+// timeoutReadable reports whether the protocols' time-out headers are what
+// they should be. Connect would say no as well, but quote them.
+func timeoutReadable(h http.Header) bool {
+	if v := h.Get("Connect-Timeout-Ms"); v != "" && (len(v) > 10 || !digits(v)) {
+		return false
+	}
+	v := h.Get("Grpc-Timeout")
+	return v == "" || len(v) >= 2 && len(v) <= 9 && digits(v[:len(v)-1]) && strings.Contains("HMSmun", v[len(v)-1:])
+}
+
+func digits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,52 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"connectrpc.com/connect/v2"
+)
+
+// How long calls may take. A client's own time-out is taken where it is
+// shorter than the longest.
+const (
+	unaryDeadline = 5 * time.Second // where the client says nothing
+	unaryLongest  = 30 * time.Second
+	streamLongest = 60 * time.Minute // ±10 %, so that streams which began together do not end together
+)
+
+// deadline bounds how long a call runs. The transport has put a client's own
+// time-out on the context, whatever its size: it is clamped here.
+func deadline(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		_, said := ctx.Deadline()
+		bounded, cancel := context.WithTimeout(ctx, bound(spec, said || asksForever(ctx)))
+		defer cancel()
+		err := next(bounded, spec, stream)
+		if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+			// The interceptors above do not see this context: tell them why.
+			return fmt.Errorf("%w: %w", err, bounded.Err())
+		}
+		return err
+	}
+}
+
+// bound is the most that a call gets; a context keeps the earlier of two deadlines.
+func bound(spec connect.Spec, said bool) time.Duration {
+	switch {
+	case spec.StreamType != connect.StreamTypeUnary:
+		spread := int64(streamLongest / 5)
+		return streamLongest - streamLongest/10 + time.Duration(rand.Int64N(spread+1))
+	case said:
+		return unaryLongest
+	}
+	return unaryDeadline
+}
+
+// asksForever reports a gRPC time-out so long that the transport ignores it.
+func asksForever(ctx context.Context) bool {
+	info, ok := connect.CallInfoForServerContext(ctx)
+	return ok && info.RequestHeader().Get("Grpc-Timeout") != ""
+}

@@ -1,0 +1,280 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"connectrpc.com/otelconnect"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel/attribute"
+	promexport "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+const (
+	scopeName    = "github.com/free2talk/free2talk/server"
+	serviceName  = "free2talk"
+	sampledShare = 0.01 // of the traces that begin here, where OTEL_TRACES_SAMPLER says nothing
+)
+
+// rpcBuckets are the bounds of the latency histogram, in seconds: fine where
+// the goals are, and up to the longest unary call.
+var rpcBuckets = []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
+// TelemetryConfig says what a process measures itself as.
+type TelemetryConfig struct {
+	Version string // of the program
+	Node    string // of several; the resource's service.instance.id. Empty means that it has none
+	// TrustRemote makes a caller's trace go on here. Otherwise it is only linked,
+	// as anybody could make us sample everything.
+	TrustRemote bool
+}
+
+// Telemetry holds the meters and tracers of a process. Metrics go to
+// Prometheus by [Telemetry.Handler]; the standard OTEL_* variables send traces
+// and metrics elsewhere too. A nil Telemetry measures nothing.
+type Telemetry struct {
+	config   TelemetryConfig
+	registry *prometheus.Registry
+	meters   *sdkmetric.MeterProvider
+	tracers  trace.TracerProvider
+	stop     []func(context.Context) error
+
+	calls    metric.Float64Histogram
+	inFlight metric.Int64UpDownCounter
+	panics   metric.Int64Counter
+}
+
+// NewTelemetry sets up metrics, and traces where an exporter is configured.
+// It must be shut down.
+func NewTelemetry(ctx context.Context, c TelemetryConfig) (*Telemetry, error) {
+	t := &Telemetry{config: c, registry: prometheus.NewRegistry()}
+	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	about, err := resource.New(ctx, resource.WithAttributes(t.about()...), resource.WithFromEnv(), resource.WithTelemetrySDK())
+	if err != nil {
+		return nil, err
+	}
+	if err := t.startMeters(ctx, about); err != nil {
+		return nil, err
+	}
+	if err := t.startTracers(ctx, about); err != nil {
+		return nil, err
+	}
+	return t, t.instruments()
+}
+
+func (t *Telemetry) about() []attribute.KeyValue {
+	about := []attribute.KeyValue{attribute.String("service.name", serviceName)}
+	if t.config.Version != "" {
+		about = append(about, attribute.String("service.version", t.config.Version))
+	}
+	if t.config.Node != "" {
+		about = append(about, attribute.String("service.instance.id", t.config.Node))
+	}
+	return about
+}
+
+func (t *Telemetry) startMeters(ctx context.Context, about *resource.Resource) error {
+	pulled, err := promexport.New(promexport.WithRegisterer(t.registry), promexport.WithoutScopeInfo())
+	if err != nil {
+		return err
+	}
+	options := []sdkmetric.Option{sdkmetric.WithResource(about), sdkmetric.WithReader(pulled)}
+	if configured("METRICS") {
+		pushed, err := autoexport.NewMetricReader(ctx)
+		if err != nil {
+			return err
+		}
+		if !autoexport.IsNoneMetricReader(pushed) {
+			options = append(options, sdkmetric.WithReader(pushed))
+		}
+	}
+	t.meters = sdkmetric.NewMeterProvider(options...)
+	t.stop = append(t.stop, t.meters.Shutdown)
+	return nil
+}
+
+// startTracers makes no-ops where nobody would get the traces: a span that is
+// recorded and thrown away costs as much.
+func (t *Telemetry) startTracers(ctx context.Context, about *resource.Resource) error {
+	t.tracers = noop.NewTracerProvider()
+	if !configured("TRACES") {
+		return nil
+	}
+	exporter, err := autoexport.NewSpanExporter(ctx)
+	if err != nil || autoexport.IsNoneSpanExporter(exporter) {
+		return err
+	}
+	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(about), sdktrace.WithBatcher(exporter)}
+	if os.Getenv("OTEL_TRACES_SAMPLER") == "" { // the SDK reads the variable by itself, but its default is all
+		options = append(options, sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampledShare))))
+	}
+	tracers := sdktrace.NewTracerProvider(options...)
+	t.tracers, t.stop = tracers, append(t.stop, tracers.Shutdown)
+	return nil
+}
+
+// configured reports whether the standard variables name a receiver of a signal.
+func configured(signal string) bool {
+	for _, name := range []string{"OTEL_" + signal + "_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_" + signal + "_ENDPOINT"} {
+		if os.Getenv(name) != "" {
+			return !strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true")
+		}
+	}
+	return false
+}
+
+func (t *Telemetry) instruments() error {
+	meter := t.meters.Meter(scopeName)
+	var calls, inFlight, panics error
+	t.calls, calls = meter.Float64Histogram("free2talk.rpc.duration", metric.WithUnit("s"),
+		metric.WithDescription("How long calls took, by method and code; its count is their rate."),
+		metric.WithExplicitBucketBoundaries(rpcBuckets...))
+	t.inFlight, inFlight = meter.Int64UpDownCounter("free2talk.rpc.in_flight", metric.WithDescription("Calls and streams that are open."))
+	t.panics, panics = meter.Int64Counter("free2talk.rpc.panics", metric.WithDescription("Panics that were contained."))
+	return errors.Join(calls, inFlight, panics)
+}
+
+// MeterProvider is where other rooms of the house measure. Never nil.
+func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.meters }
+
+// TracerProvider is where other rooms of the house trace. Never nil.
+func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracers }
+
+// Registry takes collectors that do not speak OpenTelemetry.
+func (t *Telemetry) Registry() prometheus.Registerer { return t.registry }
+
+// Handler serves the metrics to Prometheus, for a listener of its own.
+func (t *Telemetry) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	return mux
+}
+
+// Shutdown sends what is left, and stops.
+func (t *Telemetry) Shutdown(ctx context.Context) error {
+	var faults []error
+	for _, stop := range t.stop {
+		faults = append(faults, stop(ctx))
+	}
+	return errors.Join(faults...)
+}
+
+// Passwords measures the gate of the password hashes.
+func (t *Telemetry) Passwords(gate *talk.Passwords) error {
+	meter := t.meters.Meter(scopeName)
+	done, e1 := meter.Int64ObservableCounter("free2talk.argon2.done", metric.WithDescription("Password hashes that were computed."))
+	refused, e2 := meter.Int64ObservableCounter("free2talk.argon2.refused", metric.WithDescription("Calls that found the queue of the password hashes full."))
+	queued, e3 := meter.Int64ObservableGauge("free2talk.argon2.queued", metric.WithDescription("Calls that wait for a password hash."))
+	running, e4 := meter.Int64ObservableGauge("free2talk.argon2.running", metric.WithDescription("Password hashes that are computed now."))
+	if err := errors.Join(e1, e2, e3, e4); err != nil {
+		return err
+	}
+	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		stats := gate.Stats()
+		o.ObserveInt64(done, stats.Done)
+		o.ObserveInt64(refused, stats.Refused)
+		o.ObserveInt64(queued, stats.Queued)
+		o.ObserveInt64(running, stats.Running)
+		return nil
+	}, done, refused, queued, running)
+	return err
+}
+
+func (t *Telemetry) panicked(ctx context.Context) {
+	if t != nil {
+		t.panics.Add(ctx, 1)
+	}
+}
+
+// codes is one more than the highest code.
+const codes = 17
+
+// measures are the labels of one RPC's calls, made once: one set a code.
+type measures struct {
+	byCode [codes]metric.MeasurementOption
+	method metric.MeasurementOption
+}
+
+// prepare makes the labels of r. What does not exist has one name for all.
+func (t *Telemetry) prepare(r *rules) {
+	if t == nil {
+		return
+	}
+	name := strings.TrimPrefix(r.procedure, "/")
+	if name == "" {
+		name = "unknown"
+	}
+	method := attribute.String("method", name)
+	r.measures.method = metric.WithAttributeSet(attribute.NewSet(method))
+	for code := range connect.Code(codes) {
+		label := "ok"
+		if code > 0 {
+			label = code.String()
+		}
+		r.measures.byCode[code] = metric.WithAttributeSet(attribute.NewSet(method, attribute.String("code", label)))
+	}
+}
+
+// interceptor measures every call, and traces it where traces go somewhere.
+func (t *Telemetry) interceptor(s *Server) (connect.ServerInterceptor, error) {
+	if t == nil {
+		return func(next connect.ServerFunc) connect.ServerFunc { return next }, nil
+	}
+	count := t.count(s)
+	if _, off := t.tracers.(noop.TracerProvider); off {
+		return count, nil
+	}
+	options := []otelconnect.Option{
+		otelconnect.WithTracerProvider(t.tracers),
+		otelconnect.WithPropagator(propagation.TraceContext{}),
+		otelconnect.WithoutMetrics(), // ours have stable names and a tenth of the cost
+		// The path of a procedure that does not exist is a stranger's text.
+		otelconnect.WithFilter(func(_ context.Context, spec connect.Spec) bool { return spec.Schema != nil }),
+	}
+	if t.config.TrustRemote {
+		options = append(options, otelconnect.WithTrustRemote())
+	}
+	traced, err := otelconnect.NewServerInterceptor(options...)
+	if err != nil {
+		return nil, err
+	}
+	return func(next connect.ServerFunc) connect.ServerFunc { return count(traced(next)) }, nil
+}
+
+func (t *Telemetry) count(s *Server) connect.ServerInterceptor {
+	return func(next connect.ServerFunc) connect.ServerFunc {
+		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+			labels := &s.rulesFor(spec.Procedure).measures
+			t.inFlight.Add(ctx, 1, labels.method)
+			defer t.inFlight.Add(ctx, -1, labels.method)
+			start := time.Now()
+			err := next(ctx, spec, stream)
+			code := connect.Code(0)
+			if err != nil {
+				code = connect.CodeOf(err)
+			}
+			if code >= codes {
+				code = connect.CodeUnknown
+			}
+			t.calls.Record(ctx, time.Since(start).Seconds(), labels.byCode[code])
+			return err
+		}
+	}
+}
