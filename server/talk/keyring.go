@@ -75,13 +75,19 @@ type Keyring struct {
 type key struct {
 	id       string
 	purpose  string
-	seed     []byte
-	private  ed25519.PrivateKey // of a signing key
-	header   string             // of a signing key: the tokens' first part
+	seed     hidden[[]byte]
+	private  hidden[ed25519.PrivateKey] // of a signing key
+	header   string                     // of a signing key: the tokens' first part
 	activeAt time.Time
 	retireAt time.Time // zero for the newest
 	plain    bool
 }
+
+// hidden is a value that printing does not reach: fmt looks into unexported
+// fields, past the methods that would redact them, but not into a function.
+type hidden[T any] func() T
+
+func hide[T any](value T) hidden[T] { return func() T { return value } }
 
 // keySet is what was read at once: each purpose by ActiveAt, then id.
 type keySet struct {
@@ -241,7 +247,7 @@ func (k *key) retired(now time.Time) bool {
 	return !k.retireAt.IsZero() && now.After(k.retireAt)
 }
 
-func (k *key) public() ed25519.PublicKey { return k.private.Public().(ed25519.PublicKey) }
+func (k *key) public() ed25519.PublicKey { return k.private().Public().(ed25519.PublicKey) }
 
 func (s *keySet) of(purpose string) []*key {
 	if purpose == PurposeSign {
@@ -314,9 +320,9 @@ func (k *Keyring) open(row StoredKey) (*key, error) {
 	if err != nil || len(id) != keyIDBytes || hex.EncodeToString(id) != row.ID || len(seed) != seedBytes {
 		return nil, errors.New("the row is damaged")
 	}
-	opened := &key{id: row.ID, purpose: row.Purpose, seed: seed, activeAt: row.ActiveAt, plain: row.Sealed[0] == markPlain}
+	opened := &key{id: row.ID, purpose: row.Purpose, seed: hide(seed), activeAt: row.ActiveAt, plain: row.Sealed[0] == markPlain}
 	if row.Purpose == PurposeSign {
-		opened.private = ed25519.NewKeyFromSeed(seed)
+		opened.private = hide(ed25519.NewKeyFromSeed(seed))
 		opened.header = accessHeader(row.ID)
 	}
 	return opened, nil
@@ -361,3 +367,6 @@ func (k StoredKey) Format(f fmt.State, _ rune) {
 func (k StoredKey) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("id", k.ID), slog.String("purpose", k.Purpose), slog.Time("active_at", k.ActiveAt))
 }
+
+// MarshalJSON writes which key it is, and not the key.
+func (k StoredKey) MarshalJSON() ([]byte, error) { return json.Marshal(k.ID) }

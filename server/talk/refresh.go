@@ -82,7 +82,7 @@ func (t *Tokens) parseRefresh(token string, now time.Time) (SessionID, int64, bo
 
 // mac returns body with its MAC behind it.
 func (k *key) mac(body []byte) []byte {
-	h := hmac.New(sha256.New, k.seed)
+	h := hmac.New(sha256.New, k.seed())
 	h.Write(body)
 	return h.Sum(body)
 }

@@ -130,7 +130,7 @@ func (t *Tokens) Access(user UserID, session SessionID, generation int64, at tim
 		return "", time.Time{}, fmt.Errorf("access token: %w", err)
 	}
 	text := key.header + "." + base64.RawURLEncoding.EncodeToString(body)
-	signature, err := jwt.SigningMethodEdDSA.Sign(text, key.private)
+	signature, err := jwt.SigningMethodEdDSA.Sign(text, key.private())
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("access token: %w", err)
 	}
