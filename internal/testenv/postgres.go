@@ -20,7 +20,6 @@ import (
 // test of migrations or of killed connections disturbs no other.
 func Postgres(t testing.TB) string {
 	t.Helper()
-
 	return newDatabase(t, shared(t, envPostgres))
 }
 
@@ -40,11 +39,9 @@ func newDatabase(t testing.TB, admin string) string {
 	if err != nil {
 		t.Fatalf("create database: %v", err)
 	}
-
 	t.Cleanup(func() {
 		check(t, execute(context.Background(), admin, "DROP DATABASE "+name+" WITH (FORCE)"))
 	})
-
 	return service.DSN(server.Host, service.Role, name)
 }
 
@@ -60,7 +57,6 @@ func execute(ctx context.Context, dsn, statement string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", statement, err)
 	}
-
 	return nil
 }
 
@@ -90,7 +86,6 @@ func StartPostgres(t testing.TB) *PostgresServer {
 	if err != nil {
 		t.Fatalf("create database: %v", err)
 	}
-
 	return &PostgresServer{t: t, postgres: server, dsn: service.DSN(server.Addr(), service.Role, name)}
 }
 

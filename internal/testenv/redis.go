@@ -31,7 +31,6 @@ func Redis(t testing.TB) (url, prefix string) {
 			t.Errorf("clean up redis: %v", err)
 		}
 	})
-
 	return url, prefix
 }
 
@@ -39,7 +38,6 @@ func Redis(t testing.TB) (url, prefix string) {
 // shared Cluster. Keys are to carry a prefix of [Prefix].
 func RedisCluster(t testing.TB) []string {
 	t.Helper()
-
 	return strings.Split(shared(t, envCluster), ",")
 }
 
@@ -49,14 +47,12 @@ func Sentinel(t testing.TB) (addr, master string) {
 	t.Helper()
 
 	addr, master, _ = strings.Cut(shared(t, envSentinel), ",")
-
 	return addr, master
 }
 
 // Prefix returns a key prefix that no other call returns.
 func Prefix(t testing.TB) string {
 	t.Helper()
-
 	return unique(t) + ":"
 }
 
@@ -71,7 +67,6 @@ func deleteKeys(ctx context.Context, client *redis.Client, prefix string) error 
 			return err
 		}
 	}
-
 	return keys.Err()
 }
 
@@ -93,7 +88,6 @@ func StartRedis(t testing.TB, args ...string) *Server {
 	}
 
 	t.Cleanup(func() { check(t, server.Close()) })
-
 	return &Server{t: t, redis: server}
 }
 

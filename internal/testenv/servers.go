@@ -41,7 +41,6 @@ func StartServers(ctx context.Context) (*Servers, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-
 	return &s, nil
 }
 
@@ -62,18 +61,14 @@ func (s *Servers) Close() error {
 	if s.postgres != nil {
 		stops.Go(s.postgres.Close)
 	}
-
 	if s.redis != nil {
 		stops.Go(s.redis.Close)
 	}
-
 	if s.cluster != nil {
 		stops.Go(s.cluster.Close)
 	}
-
 	if s.sentinel != nil {
 		stops.Go(s.sentinel.Close)
 	}
-
 	return stops.Wait()
 }

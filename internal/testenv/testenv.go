@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // shared returns the address of a shared server, or fails the test with what
@@ -16,7 +17,6 @@ func shared(t testing.TB, name string) string {
 	if value == "" {
 		t.Fatalf("%s is not set: run `make test`, or `go run ./internal/testenv/run -- go test PACKAGE`", name)
 	}
-
 	return value
 }
 
@@ -32,11 +32,20 @@ func unique(t testing.TB) string {
 		if (r >= 'a' && r <= 'z') || (r >= '0' && r <= '9') {
 			return r
 		}
-
 		return '_'
 	}, strings.ToLower(t.Name()))
-
 	return "t_" + name[:min(longest, len(name))] + "_" + strings.ToLower(rand.Text()[:12])
+}
+
+// Effort returns how much a test is to do: short in `make test`, long in
+// `make faults`. It takes numbers of rounds as well as durations.
+//
+//	for seed := range testenv.Effort(5, 500) {
+func Effort[N int | time.Duration](short, long N) N {
+	if os.Getenv("FREE2TALK_TEST_LONG") != "" {
+		return long
+	}
+	return short
 }
 
 // check fails the test where err is one, from whatever goroutine.

@@ -91,7 +91,6 @@ func TestRedis(t *testing.T) {
 		if n := client.Exists(t.Context(), gone+"a").Val(); n != 0 {
 			t.Error("the inner test's key is still there")
 		}
-
 		if n := client.Exists(t.Context(), kept+"a").Val(); n != 1 {
 			t.Error("the outer test's key is gone")
 		}
@@ -229,7 +228,6 @@ func connect(t *testing.T, dsn string) *pgx.Conn {
 	}
 
 	t.Cleanup(func() { conn.Close(context.Background()) })
-
 	return conn
 }
 
@@ -250,7 +248,6 @@ func ask(t *testing.T, conn *pgx.Conn, query string) (answer string) {
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
-
 	return answer
 }
 
@@ -267,6 +264,5 @@ func dial(t *testing.T, url string) *redis.Client {
 
 	client := redis.NewClient(options)
 	t.Cleanup(func() { client.Close() })
-
 	return client
 }

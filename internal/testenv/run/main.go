@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -35,6 +36,7 @@ const (
 )
 
 func main() {
+	runtime.LockOSThread() // the command dies with the thread that starts it
 	os.Exit(run(os.Args[1:]))
 }
 
@@ -44,10 +46,8 @@ func run(args []string) int {
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
-
 	if len(args) == 0 {
 		fmt.Fprintln(os.Stderr, "usage: run -- COMMAND [ARGUMENT…]")
-
 		return usageFault
 	}
 
@@ -66,7 +66,6 @@ func run(args []string) int {
 	if code != 0 {
 		return code
 	}
-
 	return command(args, servers.Env(), signals)
 }
 
@@ -84,52 +83,39 @@ func tempDir() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("temporary directory: %w", err)
 	}
-
 	return dir, os.Setenv("TMPDIR", dir)
 }
 
-// start starts the servers; a signal meanwhile ends it.
+// start starts the servers. Where that fails, or a signal comes first, it
+// returns the exit code instead, and has stopped what ran.
 func start(signals <-chan os.Signal) (*testenv.Servers, int) {
 	err := service.Adopt()
 	if err != nil {
 		return nil, fault(err)
 	}
-
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 
-	type result struct {
-		servers *testenv.Servers
-		err     error
-	}
-
-	started := make(chan result, 1)
-
+	var servers *testenv.Servers
+	began := time.Now()
+	started := make(chan struct{})
 	go func() {
-		servers, err := testenv.StartServers(ctx)
-		started <- result{servers, err}
+		defer close(started)
+		servers, err = testenv.StartServers(ctx)
 	}()
 
-	var caught os.Signal
-
-	began := time.Now()
-
 	select {
-	case caught = <-signals:
+	case caught := <-signals:
 		cancel()
-	case r := <-started:
-		if r.err != nil {
-			return nil, fault(r.err)
+		<-started
+		return servers, signalled(caught)
+	case <-started:
+		if err != nil {
+			return nil, fault(err)
 		}
-
-		fmt.Fprintf(os.Stderr, "testenv: Postgres, Redis, Cluster and Sentinel up in %.1fs\n", time.Since(began).Seconds())
-
-		return r.servers, 0
 	}
-
-	r := <-started // cancelled, so it comes at once and has stopped what ran
-
-	return r.servers, signalled(caught)
+	fmt.Fprintf(os.Stderr, "testenv: Postgres, Redis, Cluster and Sentinel up in %.1fs\n", time.Since(began).Seconds())
+	return servers, 0
 }
 
 // stop ends the servers, and what a test that died may have left running.
@@ -140,13 +126,11 @@ func stop(servers *testenv.Servers) {
 			fault(err)
 		}
 	}
-
 	for {
 		orphans, err := service.Children(os.Getpid())
 		if err != nil || len(orphans) == 0 {
 			break
 		}
-
 		for _, orphan := range orphans {
 			_ = syscall.Kill(orphan, syscall.SIGKILL) // or it has ended, which is as good
 		}
@@ -172,13 +156,12 @@ func command(args, env []string, signals <-chan os.Signal) int {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(environ(), env...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = service.Attributes(nil, syscall.SIGKILL)
 
 	err := cmd.Start()
 	if err != nil {
 		return fault(err)
 	}
-
 	group := -cmd.Process.Pid
 	ended := make(chan error, 1)
 
@@ -189,13 +172,12 @@ func command(args, env []string, signals <-chan os.Signal) int {
 	for {
 		select {
 		case caught := <-signals:
-			_ = syscall.Kill(group, caught.(syscall.Signal)) // gone already is as good
+			_ = syscall.Kill(group, number(caught)) // gone already is as good
 			late = time.After(grace)
 		case <-late:
 			_ = syscall.Kill(group, syscall.SIGKILL)
 		case err := <-ended:
 			_ = syscall.Kill(group, syscall.SIGKILL) // what it left in its group
-
 			return exitCode(err)
 		}
 	}
@@ -208,14 +190,13 @@ func environ() []string {
 
 	for _, pair := range os.Environ() {
 		name, _, _ := strings.Cut(pair, "=")
-		own := name == "DATABASE_URL" || strings.HasPrefix(name, "PG") ||
-			strings.HasPrefix(name, "REDIS_") || strings.HasPrefix(name, "FREE2TALK_")
+		own := name == "DATABASE_URL" || strings.HasPrefix(name, "PG") || strings.HasPrefix(name, "REDIS_") ||
+			strings.HasPrefix(name, "FREE2TALK_") && !strings.HasPrefix(name, "FREE2TALK_TEST_")
 
 		if !own {
 			env = append(env, pair)
 		}
 	}
-
 	return env
 }
 
@@ -234,14 +215,24 @@ func exitCode(err error) int {
 	if ok && status.Signaled() {
 		return signalled(status.Signal())
 	}
-
 	return exit.ExitCode()
 }
 
-func signalled(sig os.Signal) int { return 128 + int(sig.(syscall.Signal)) }
+// signalled is what a shell says of a command that a signal ended.
+func signalled(sig os.Signal) int { return 128 + int(number(sig)) }
+
+// number is the signal as the system knows it: on Unix all are of this type.
+func number(sig os.Signal) syscall.Signal {
+	n, ok := sig.(syscall.Signal)
+	if !ok {
+		return syscall.SIGTERM
+	}
+	return n
+}
+
+// fault says what went wrong in the runner itself.
 
 func fault(err error) int {
 	fmt.Fprintln(os.Stderr, "testenv:", err)
-
 	return startFault
 }

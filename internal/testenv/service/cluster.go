@@ -35,20 +35,16 @@ func StartCluster(ctx context.Context) (*Cluster, error) {
 	for i := range c.nodes {
 		starts.Go(func() (err error) {
 			c.nodes[i], err = startClusterNode(startCtx)
-
 			return err
 		})
 	}
-
 	err := starts.Wait()
 	if err == nil {
 		err = c.join(ctx)
 	}
-
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-
 	return &c, nil
 }
 
@@ -60,12 +56,10 @@ func startClusterNode(ctx context.Context) (*clusterNode, error) {
 		if err != nil {
 			return nil, err
 		}
-
 		node, err := startRedis(ctx, []string{"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus)})
 		if err != nil {
 			return nil, err
 		}
-
 		return &clusterNode{Redis: node, bus: bus}, nil
 	})
 }
@@ -80,19 +74,16 @@ func (c *Cluster) join(ctx context.Context) error {
 		if err == nil && i > 0 {
 			err = node.meet(ctx, c.nodes[0])
 		}
-
 		if err != nil {
 			return err
 		}
 	}
-
 	for _, node := range c.nodes {
 		err := node.ready(ctx, node.whole)
 		if err != nil {
 			return err
 		}
 	}
-
 	return nil
 }
 
@@ -105,7 +96,6 @@ func (n *clusterNode) take(ctx context.Context, first, last int) error {
 	if err != nil {
 		return fmt.Errorf("deal slots to %s: %w", n.Addr(), err)
 	}
-
 	return nil
 }
 
@@ -118,7 +108,6 @@ func (n *clusterNode) meet(ctx context.Context, other *clusterNode) error {
 	if err != nil {
 		return fmt.Errorf("introduce %s to %s: %w", n.Addr(), other.Addr(), err)
 	}
-
 	return nil
 }
 
@@ -131,13 +120,11 @@ func (n *clusterNode) whole(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask %s for its cluster: %w", n.Addr(), err)
 	}
-
 	for _, want := range []string{"cluster_state:ok", fmt.Sprintf("cluster_size:%d", masters)} {
 		if !strings.Contains(info, want+"\r\n") {
 			return fmt.Errorf("%s does not say %s yet", n.Addr(), want)
 		}
 	}
-
 	return nil
 }
 
@@ -147,7 +134,6 @@ func (c *Cluster) Addrs() []string {
 	for _, node := range c.nodes {
 		addrs = append(addrs, node.Addr())
 	}
-
 	return addrs
 }
 
@@ -160,6 +146,5 @@ func (c *Cluster) Close() error {
 			err = errors.Join(err, node.Close())
 		}
 	}
-
 	return err
 }

@@ -27,14 +27,12 @@ func find(program string) (string, error) {
 	if err == nil {
 		return path, nil
 	}
-
 	for _, pattern := range elsewhere {
 		found, err := filepath.Glob(filepath.Join(pattern, program))
 		if err == nil && len(found) > 0 {
 			return slices.MaxFunc(found, byVersion), nil
 		}
 	}
-
 	return "", fmt.Errorf("%s is not installed: `make deps` installs it where apt-get is", program)
 }
 
@@ -50,7 +48,6 @@ func version(path string) int {
 			return v
 		}
 	}
-
 	return 0
 }
 
@@ -68,7 +65,6 @@ func freePort() (int, error) {
 			return port, listener.Close()
 		}
 	}
-
 	return 0, errors.New("no free loopback port found")
 }
 

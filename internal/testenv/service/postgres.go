@@ -48,15 +48,12 @@ func startPostgres(ctx context.Context) (*Postgres, error) {
 	if err == nil {
 		err = p.begin(ctx)
 	}
-
 	if err == nil {
 		err = p.createRole(ctx)
 	}
-
 	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-
 	return p, nil
 }
 
@@ -66,27 +63,22 @@ func (p *Postgres) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
 	p.path, err = find("postgres")
 	if err != nil {
 		return err
 	}
-
 	p.port, err = freePort()
 	if err != nil {
 		return err
 	}
-
 	p.cred, err = unprivileged()
 	if err != nil {
 		return err
 	}
-
 	p.dir, err = os.MkdirTemp("", "free2talk-postgres-")
 	if err != nil {
 		return fmt.Errorf("directory of postgres: %w", err)
 	}
-
 	if p.cred != nil {
 		err = os.Chown(p.dir, int(p.cred.Uid), int(p.cred.Gid))
 		if err != nil {
@@ -96,7 +88,6 @@ func (p *Postgres) prepare(ctx context.Context) error {
 
 	p.data = filepath.Join(p.dir, "data")
 	p.args = p.settings()
-
 	return p.initdb(ctx, initdb)
 }
 
@@ -119,7 +110,6 @@ func (p *Postgres) settings() []string {
 	} {
 		args = append(args, "-c", setting)
 	}
-
 	return args
 }
 
@@ -135,13 +125,12 @@ func (p *Postgres) initdb(ctx context.Context, program string) error {
 		"-E", "UTF8", "--locale="+locale, "--auth=trust", "--no-sync", "--no-instructions")
 	cmd.Dir = p.dir
 	cmd.Env = cleanEnv()
-	cmd.SysProcAttr = attributes(p.cred, 0)
+	cmd.SysProcAttr = Attributes(p.cred, 0)
 
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-
 	return nil
 }
 
@@ -152,7 +141,6 @@ func (p *Postgres) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
 	return p.ready(ctx, func(context.Context) error {
 		text, err := os.ReadFile(filepath.Join(p.data, "postmaster.pid"))
 		if err != nil {
@@ -165,7 +153,6 @@ func (p *Postgres) begin(ctx context.Context) error {
 		if len(lines) <= state || lines[pid] != strconv.Itoa(p.pid()) || strings.TrimSpace(lines[state]) != "ready" {
 			return errors.New("postgres says it is not ready")
 		}
-
 		return nil
 	})
 }
@@ -181,7 +168,6 @@ func (p *Postgres) createRole(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create role: %w", err)
 	}
-
 	return nil
 }
 
@@ -197,7 +183,6 @@ func DSN(addr, role, database string) string {
 		Scheme: "postgres", User: url.User(role), Host: addr, Path: "/" + database,
 		RawQuery: "sslmode=disable",
 	}
-
 	return dsn.String()
 }
 
@@ -209,7 +194,6 @@ func (p *Postgres) Stop() error {
 	if err != nil {
 		return err
 	}
-
 	return p.signalChildren(syscall.SIGSTOP)
 }
 
@@ -219,7 +203,6 @@ func (p *Postgres) Cont() error {
 	if err != nil {
 		return err
 	}
-
 	return p.signal(syscall.SIGCONT)
 }
 
@@ -228,14 +211,12 @@ func (p *Postgres) signalChildren(sig syscall.Signal) error {
 	if err != nil {
 		return err
 	}
-
 	for _, child := range children {
 		err = syscall.Kill(child, sig)
 		if err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("send %v to postgres: %w", sig, err)
 		}
 	}
-
 	return nil
 }
 
@@ -247,17 +228,14 @@ func (p *Postgres) Kill() error {
 	if err != nil {
 		return err
 	}
-
 	orphans, err := Children(p.pid())
 	if err != nil {
 		return err
 	}
-
 	err = errors.Join(p.signalChildren(syscall.SIGKILL), p.kill())
 	if err != nil {
 		return err
 	}
-
 	for _, orphan := range orphans {
 		for deadline := time.Now().Add(patience); alive(orphan); time.Sleep(often) {
 			if time.Now().After(deadline) {
@@ -265,7 +243,6 @@ func (p *Postgres) Kill() error {
 			}
 		}
 	}
-
 	return nil
 }
 
@@ -276,7 +253,6 @@ func (p *Postgres) Restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
 	return p.begin(ctx)
 }
 
@@ -286,7 +262,6 @@ func (p *Postgres) Close() error {
 	if p.cmd == nil {
 		return os.RemoveAll(p.dir)
 	}
-
 	err := errors.Join(p.Cont(), p.signal(syscall.SIGQUIT))
 
 	select {
@@ -294,7 +269,6 @@ func (p *Postgres) Close() error {
 	case <-time.After(patience):
 		err = errors.Join(err, p.Kill())
 	}
-
 	return errors.Join(err, os.RemoveAll(p.dir))
 }
 
@@ -304,25 +278,20 @@ func unprivileged() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil //nolint:nilnil // nil is the documented "ourselves"
 	}
-
 	someone, err := user.Lookup("postgres")
 	if err != nil {
 		someone, err = user.Lookup("nobody")
 	}
-
 	if err != nil {
 		return nil, fmt.Errorf("whom to run postgres as: %w", err)
 	}
-
 	uid, err := strconv.ParseUint(someone.Uid, 10, 32)
 	if err != nil {
 		return nil, fmt.Errorf("uid of %s: %w", someone.Username, err)
 	}
-
 	gid, err := strconv.ParseUint(someone.Gid, 10, 32)
 	if err != nil {
 		return nil, fmt.Errorf("gid of %s: %w", someone.Username, err)
 	}
-
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }

@@ -53,7 +53,6 @@ var launcher = sync.OnceValue(func() chan<- func() {
 			start()
 		}
 	}()
-
 	return work
 })
 
@@ -69,7 +68,7 @@ func (p *process) start() error {
 	cmd.Dir = p.dir
 	cmd.Env = cleanEnv()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = attributes(p.cred, p.dies)
+	cmd.SysProcAttr = Attributes(p.cred, p.dies)
 
 	started := make(chan error)
 	launcher() <- func() { started <- cmd.Start() }
@@ -78,7 +77,6 @@ func (p *process) start() error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
-
 	gone := make(chan struct{})
 
 	go func() {
@@ -91,7 +89,6 @@ func (p *process) start() error {
 	defer p.mu.Unlock()
 
 	p.cmd, p.gone = cmd, gone
-
 	return nil
 }
 
@@ -106,7 +103,6 @@ func (p *process) ready(ctx context.Context, answers func(context.Context) error
 		if err == nil {
 			return nil
 		}
-
 		select {
 		case <-p.ended():
 			return fmt.Errorf("%s %w:\n%s", p.name, errEnded, p.tail())
@@ -121,7 +117,6 @@ func (p *process) ready(ctx context.Context, answers func(context.Context) error
 func (p *process) pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-
 	return p.cmd.Process.Pid
 }
 
@@ -129,7 +124,6 @@ func (p *process) pid() int {
 func (p *process) ended() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-
 	return p.gone
 }
 
@@ -142,7 +136,6 @@ func (p *process) signal(sig os.Signal) error {
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("send %v to %s: %w", sig, p.name, err)
 	}
-
 	return nil
 }
 
@@ -152,7 +145,6 @@ func (p *process) kill() error {
 	if err != nil {
 		return err
 	}
-
 	select {
 	case <-p.ended():
 		return nil
@@ -174,7 +166,6 @@ func (p *process) tail() string {
 	}
 
 	all := strings.Split(strings.TrimSpace(string(text)), "\n")
-
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
@@ -188,6 +179,5 @@ func cleanEnv() []string {
 			env = append(env, pair)
 		}
 	}
-
 	return env
 }

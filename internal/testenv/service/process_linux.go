@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// attributes puts a child in a process group of its own, so that Ctrl-C in a
+// Attributes puts a child in a process group of its own, so that Ctrl-C in a
 // terminal reaches it through its owner only, and ties its life to ours.
-func attributes(cred *syscall.Credential, dies syscall.Signal) *syscall.SysProcAttr {
+func Attributes(cred *syscall.Credential, dies syscall.Signal) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: cred, Pdeathsig: dies}
 }
 
@@ -36,13 +36,11 @@ func Children(pid int) ([]int, error) {
 		if len(fields) < 2 || string(fields[0]) == "Z" || string(fields[1]) != strconv.Itoa(pid) {
 			continue
 		}
-
 		child, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
 		if err == nil {
 			children = append(children, child)
 		}
 	}
-
 	return children, nil
 }
 
@@ -54,7 +52,6 @@ func alive(pid int) bool {
 	}
 
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-
 	return len(fields) > 0 && string(fields[0]) != "Z"
 }
 
@@ -67,6 +64,5 @@ func Adopt() error {
 	if errno != 0 {
 		return fmt.Errorf("adopt orphans: %w", errno)
 	}
-
 	return nil
 }

@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// attributes puts a child in a process group of its own, so that Ctrl-C in a
+// Attributes puts a child in a process group of its own, so that Ctrl-C in a
 // terminal reaches it through its owner only.
-func attributes(cred *syscall.Credential, _ syscall.Signal) *syscall.SysProcAttr {
+func Attributes(cred *syscall.Credential, _ syscall.Signal) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: cred}
 }
 
@@ -30,13 +30,11 @@ func Children(pid int) ([]int, error) {
 		if len(fields) < 3 || string(fields[1]) != strconv.Itoa(pid) || fields[2][0] == 'Z' {
 			continue
 		}
-
 		child, err := strconv.Atoi(string(fields[0]))
 		if err == nil {
 			children = append(children, child)
 		}
 	}
-
 	return children, nil
 }
 

@@ -32,12 +32,10 @@ func startRedis(ctx context.Context, args []string) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-
 	dir, err := os.MkdirTemp("", "free2talk-redis-")
 	if err != nil {
 		return nil, fmt.Errorf("directory of redis: %w", err)
@@ -55,7 +53,6 @@ func startRedis(ctx context.Context, args []string) (*Redis, error) {
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-
 	return r, nil
 }
 
@@ -65,7 +62,6 @@ func (r *Redis) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
 	return r.ready(ctx, func(ctx context.Context) error { return r.answers(ctx, r.Addr()) })
 }
 
@@ -91,7 +87,6 @@ func (r *Redis) Restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-
 	return r.begin(ctx)
 }
 
@@ -100,7 +95,6 @@ func (r *Redis) Close() error {
 	if r.cmd == nil {
 		return os.RemoveAll(r.dir)
 	}
-
 	return errors.Join(r.kill(), os.RemoveAll(r.dir))
 }
 
@@ -121,11 +115,9 @@ func (p *process) answers(ctx context.Context, addr string) error {
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", addr, err)
 	}
-
 	if !strings.Contains(info, fmt.Sprintf("process_id:%d\r\n", p.pid())) {
 		return fmt.Errorf("another server answers on %s", addr)
 	}
-
 	return nil
 }
 
@@ -138,6 +130,5 @@ func again[S any](start func() (S, error)) (S, error) {
 			return server, err
 		}
 	}
-
 	return start()
 }

@@ -27,12 +27,10 @@ func StartSentinel(ctx context.Context) (*Sentinel, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	s, err := again(func() (*Sentinel, error) { return startSentinel(ctx, master) })
 	if err != nil {
 		return nil, errors.Join(err, master.Close())
 	}
-
 	return s, nil
 }
 
@@ -41,7 +39,6 @@ func startSentinel(ctx context.Context, master *Redis) (*Sentinel, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -54,7 +51,6 @@ func startSentinel(ctx context.Context, master *Redis) (*Sentinel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure sentinel: %w", err)
 	}
-
 	s := &Sentinel{port: port, master: master, process: process{
 		name: "sentinel", path: path, dir: master.dir, dies: syscall.SIGKILL,
 		args: []string{config, "--sentinel"},
@@ -64,12 +60,10 @@ func startSentinel(ctx context.Context, master *Redis) (*Sentinel, error) {
 	if err != nil {
 		return nil, err
 	}
-
 	err = s.ready(ctx, func(ctx context.Context) error { return s.answers(ctx, s.Addr()) })
 	if err != nil {
 		return nil, errors.Join(err, s.kill())
 	}
-
 	return s, nil
 }
 

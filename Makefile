@@ -1,0 +1,80 @@
+# What one does here, by name. `make` alone lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# make test PKG=./db/... ARGS='-run TestSeats -v'
+PKG  ?= ./...
+ARGS ?=
+
+ENV    := go run ./internal/testenv/run --
+BUF    := client/web/node_modules/.bin/buf
+NPM    := client/web/node_modules/.package-lock.json
+LINTER := .bin/golangci-lint
+GEN    := gen client/web/src/gen
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## serve on http://127.0.0.1:8080, with nothing else installed
+	go run ./cmd/free2talk
+
+.PHONY: test
+test: deps ## all tests, with the race detector, on real servers; PKG=./db/... ARGS='-run X'
+	$(ENV) go test -race -shuffle=on -count=1 -timeout=30m $(ARGS) $(PKG)
+
+.PHONY: faults
+faults: deps ## the long runs of what `test` runs shortly
+	FREE2TALK_TEST_LONG=1 $(ENV) go test -race -count=1 -timeout=4h $(ARGS) $(PKG)
+
+.PHONY: bench
+bench: deps ## all benchmarks; PKG=./cache/... ARGS='-bench=Get -count=6'
+	$(ENV) go test -run='^$$' -bench=. -benchmem -timeout=2h $(ARGS) $(PKG)
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for a while; FUZZTIME=10m
+	@.ci/fuzz
+
+.PHONY: proto
+proto: $(NPM) ## write anew the code that comes from proto/
+	$(BUF) format -w
+	$(BUF) generate
+
+.PHONY: fresh
+fresh: proto ## is the generated code what is committed?
+	@git diff --exit-code -- $(GEN) proto
+	@untracked=$$(git status --porcelain -- $(GEN)); \
+	  if [[ -n $$untracked ]]; then echo "generated and not committed:"; echo "$$untracked"; exit 1; fi
+
+.PHONY: breaking
+breaking: $(NPM) ## does the contract still hold what the last release promised?
+	@.ci/breaking
+
+.PHONY: lint
+lint: $(NPM) $(LINTER) ## go vet, golangci-lint, buf, shellcheck
+	go vet ./...
+	$(LINTER) run ./...
+	$(LINTER) fmt --diff
+	$(BUF) lint
+	$(BUF) format -d --exit-code
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/*; fi
+
+.PHONY: build
+build: ## the programs, static, into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: deps
+deps: ## install the servers that the tests start (Postgres, Redis) where apt-get is
+	@.ci/deps
+
+# Written by npm ci at its end, and so newer than what it was made from.
+$(NPM): client/web/package-lock.json
+	npm ci --prefix client/web --no-audit --no-fund
+
+# Built from a module of its own, so that its dependencies are not ours.
+$(LINTER): internal/tools/go.mod internal/tools/go.sum
+	go -C internal/tools build -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
