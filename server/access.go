@@ -14,13 +14,14 @@ import (
 
 // NewLogger returns a logger that writes one line a record to w, as "json" or
 // "text". Whatever a value holds, it stays on its line: control characters and
-// foreign line breaks are escaped. Empty means text.
-func NewLogger(w io.Writer, format string) (*slog.Logger, error) {
+// foreign line breaks are escaped. Empty means text. Records below level are left out.
+func NewLogger(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
+	options := &slog.HandlerOptions{Level: level}
 	switch format {
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, nil)), nil
+		return slog.New(slog.NewJSONHandler(w, options)), nil
 	case "text", "":
-		return slog.New(slog.NewTextHandler(w, nil)), nil
+		return slog.New(slog.NewTextHandler(w, options)), nil
 	}
 	return nil, fmt.Errorf("log format %q: want json or text", format)
 }

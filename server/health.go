@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
-	healthv1 "github.com/free2talk/free2talk/gen/grpc/health/v1"
-	"github.com/free2talk/free2talk/gen/grpc/health/v1/healthv1connect"
+	healthconnect "github.com/free2talk/free2talk/gen/grpc/health/v1/grpc_health_v1connect"
 )
 
 // watchEvery is how often a health stream looks again. The end it hears at once.
@@ -29,7 +29,7 @@ func (s *Server) ready(ctx context.Context) error {
 }
 
 func (s *Server) registerHealth(srv *connect.Server) {
-	healthv1connect.RegisterHealthHandler(srv, health{s})
+	healthconnect.RegisterHealthHandler(srv, health{s})
 }
 
 // health is grpc.health.v1: readiness for those who speak gRPC. All services
@@ -57,7 +57,7 @@ func (h health) List(ctx context.Context, _ *healthv1.HealthListRequest) (*healt
 }
 
 // Watch says it now and whenever it changes, until the server drains.
-func (h health) Watch(ctx context.Context, req *healthv1.HealthCheckRequest, stream healthv1connect.HealthWatchServerStream) error {
+func (h health) Watch(ctx context.Context, req *healthv1.HealthCheckRequest, stream healthconnect.HealthWatchServerStream) error {
 	again := time.NewTicker(watchEvery)
 	defer again.Stop()
 	said := healthv1.HealthCheckResponse_UNKNOWN

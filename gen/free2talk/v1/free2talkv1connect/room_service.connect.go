@@ -198,21 +198,22 @@ type RoomServiceClient interface {
 	// Fails with ROOM_NOT_FOUND, ROOM_CLOSED, KICKED, IN_ANOTHER_ROOM or ROOM_FULL, asked in this order; who already
 	// sits there succeeds before the last two are asked.
 	JoinRoom(context.Context, *v1.JoinRoomRequest) (*v1.JoinRoomResponse, error)
-	// LeaveRoom gives the caller's seat back. An owner who leaves hands the room to whoever has sat there longest; the
-	// last to leave closes it. Leaving twice, or a room that one is not in, is no error.
+	// LeaveRoom gives the caller's seat back. An owner who leaves hands the room to the connected participant who has sat
+	// there longest, or else to the longest seated; the last to leave closes it. Leaving twice, or a room that one is not
+	// in, is no error.
 	// Fails with ROOM_NOT_FOUND.
 	LeaveRoom(context.Context, *v1.LeaveRoomRequest) (*v1.LeaveRoomResponse, error)
 	// KickUser puts somebody out of the caller's room and keeps them out for a while.
 	// Fails with ROOM_NOT_FOUND, NOT_OWNER, ROOM_CLOSED, SELF or NOT_IN_ROOM.
 	KickUser(context.Context, *v1.KickUserRequest) (*v1.KickUserResponse, error)
-	// LiftBan lets somebody back into the caller's room before their time. Who is not banned stays so.
-	// Fails with ROOM_NOT_FOUND, NOT_OWNER or ROOM_CLOSED.
+	// LiftBan lets somebody back into the caller's room before their time. Lifting no ban is no error.
+	// Fails with ROOM_NOT_FOUND or NOT_OWNER.
 	LiftBan(context.Context, *v1.LiftBanRequest) (*v1.LiftBanResponse, error)
 	// ListBans lists who is kept out of the caller's room.
 	// Fails with ROOM_NOT_FOUND or NOT_OWNER.
 	ListBans(context.Context, *v1.ListBansRequest) (*v1.ListBansResponse, error)
 	// TransferOwnership hands the caller's room to another participant. The caller stays, as a member.
-	// Fails with ROOM_NOT_FOUND, NOT_OWNER, ROOM_CLOSED, SELF, NOT_IN_ROOM or OWNS_A_ROOM.
+	// Fails with ROOM_NOT_FOUND, NOT_OWNER, ROOM_CLOSED, SELF or NOT_IN_ROOM.
 	TransferOwnership(context.Context, *v1.TransferOwnershipRequest) (*v1.TransferOwnershipResponse, error)
 	// SendMessage posts a text to those who sit in the room now. It is kept for the streams' replay only, ten minutes.
 	// Fails with ROOM_NOT_FOUND, ROOM_CLOSED or NOT_IN_ROOM.
@@ -298,21 +299,22 @@ type RoomServiceHandler interface {
 	// Fails with ROOM_NOT_FOUND, ROOM_CLOSED, KICKED, IN_ANOTHER_ROOM or ROOM_FULL, asked in this order; who already
 	// sits there succeeds before the last two are asked.
 	JoinRoom(context.Context, *v1.JoinRoomRequest) (*v1.JoinRoomResponse, error)
-	// LeaveRoom gives the caller's seat back. An owner who leaves hands the room to whoever has sat there longest; the
-	// last to leave closes it. Leaving twice, or a room that one is not in, is no error.
+	// LeaveRoom gives the caller's seat back. An owner who leaves hands the room to the connected participant who has sat
+	// there longest, or else to the longest seated; the last to leave closes it. Leaving twice, or a room that one is not
+	// in, is no error.
 	// Fails with ROOM_NOT_FOUND.
 	LeaveRoom(context.Context, *v1.LeaveRoomRequest) (*v1.LeaveRoomResponse, error)
 	// KickUser puts somebody out of the caller's room and keeps them out for a while.
 	// Fails with ROOM_NOT_FOUND, NOT_OWNER, ROOM_CLOSED, SELF or NOT_IN_ROOM.
 	KickUser(context.Context, *v1.KickUserRequest) (*v1.KickUserResponse, error)
-	// LiftBan lets somebody back into the caller's room before their time. Who is not banned stays so.
-	// Fails with ROOM_NOT_FOUND, NOT_OWNER or ROOM_CLOSED.
+	// LiftBan lets somebody back into the caller's room before their time. Lifting no ban is no error.
+	// Fails with ROOM_NOT_FOUND or NOT_OWNER.
 	LiftBan(context.Context, *v1.LiftBanRequest) (*v1.LiftBanResponse, error)
 	// ListBans lists who is kept out of the caller's room.
 	// Fails with ROOM_NOT_FOUND or NOT_OWNER.
 	ListBans(context.Context, *v1.ListBansRequest) (*v1.ListBansResponse, error)
 	// TransferOwnership hands the caller's room to another participant. The caller stays, as a member.
-	// Fails with ROOM_NOT_FOUND, NOT_OWNER, ROOM_CLOSED, SELF, NOT_IN_ROOM or OWNS_A_ROOM.
+	// Fails with ROOM_NOT_FOUND, NOT_OWNER, ROOM_CLOSED, SELF or NOT_IN_ROOM.
 	TransferOwnership(context.Context, *v1.TransferOwnershipRequest) (*v1.TransferOwnershipResponse, error)
 	// SendMessage posts a text to those who sit in the room now. It is kept for the streams' replay only, ten minutes.
 	// Fails with ROOM_NOT_FOUND, ROOM_CLOSED or NOT_IN_ROOM.

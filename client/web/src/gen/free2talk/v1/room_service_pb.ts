@@ -1124,8 +1124,9 @@ export const RoomService: GenService<{
     output: typeof JoinRoomResponseSchema;
   },
   /**
-   * LeaveRoom gives the caller's seat back. An owner who leaves hands the room to whoever has sat there longest; the
-   * last to leave closes it. Leaving twice, or a room that one is not in, is no error.
+   * LeaveRoom gives the caller's seat back. An owner who leaves hands the room to the connected participant who has sat
+   * there longest, or else to the longest seated; the last to leave closes it. Leaving twice, or a room that one is not
+   * in, is no error.
    * Fails with ROOM_NOT_FOUND.
    *
    * @generated from rpc free2talk.v1.RoomService.LeaveRoom
@@ -1147,8 +1148,8 @@ export const RoomService: GenService<{
     output: typeof KickUserResponseSchema;
   },
   /**
-   * LiftBan lets somebody back into the caller's room before their time. Who is not banned stays so.
-   * Fails with ROOM_NOT_FOUND, NOT_OWNER or ROOM_CLOSED.
+   * LiftBan lets somebody back into the caller's room before their time. Lifting no ban is no error.
+   * Fails with ROOM_NOT_FOUND or NOT_OWNER.
    *
    * @generated from rpc free2talk.v1.RoomService.LiftBan
    */
@@ -1170,7 +1171,7 @@ export const RoomService: GenService<{
   },
   /**
    * TransferOwnership hands the caller's room to another participant. The caller stays, as a member.
-   * Fails with ROOM_NOT_FOUND, NOT_OWNER, ROOM_CLOSED, SELF, NOT_IN_ROOM or OWNS_A_ROOM.
+   * Fails with ROOM_NOT_FOUND, NOT_OWNER, ROOM_CLOSED, SELF or NOT_IN_ROOM.
    *
    * @generated from rpc free2talk.v1.RoomService.TransferOwnership
    */

@@ -1,0 +1,330 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/uptrace/bun/extra/bunotel"
+	"go.opentelemetry.io/otel"
+
+	"github.com/free2talk/free2talk/cache"
+	"github.com/free2talk/free2talk/db"
+	"github.com/free2talk/free2talk/server"
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// Names that tokens carry: who issued them, and for whom.
+const (
+	issuer   = "free2talk"
+	audience = "free2talk"
+)
+
+// node is one server process's worth of parts, in the order in which they are
+// opened; they are closed the other way round.
+type node struct {
+	settings Settings
+	log      *slog.Logger
+	id       string
+
+	telemetry *server.Telemetry
+	store     *db.Store
+	clock     *talk.ClockSync
+	revoked   *talk.Revocations
+	keys      *talk.Keyring
+	redis     *cache.Redis
+	outbox    *talk.Outbox
+	uses      *talk.Uses
+	accounts  *talk.Accounts
+	server    *server.Server
+	live      atomic.Int64 // nodes that live, this one included
+
+	closers []func() error
+	stop    context.CancelFunc // of the loops
+	loops   sync.WaitGroup
+}
+
+// open makes a node that is ready to serve. It waits for the database, and not
+// for Redis.
+func open(ctx context.Context, settings Settings, log *slog.Logger) (n *node, err error) {
+	n = &node{settings: settings, log: log, id: talk.NewID(), stop: func() {}}
+	n.live.Store(1)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	for _, part := range []struct {
+		name string
+		open func(context.Context) error
+	}{
+		{"telemetry", n.openTelemetry},
+		{"database", n.openStore},
+		{"keys", n.openKeys},
+		{"redis", n.openRedis},
+		{"server", n.openServer},
+	} {
+		if err := part.open(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	n.run(ctx)
+	return n, nil
+}
+
+func (n *node) closing(f func() error) { n.closers = append(n.closers, f) }
+
+func (n *node) openTelemetry(ctx context.Context) error {
+	telemetry, err := server.NewTelemetry(ctx, server.TelemetryConfig{Version: version(), Node: n.id})
+	if err != nil {
+		return err
+	}
+	n.telemetry = telemetry
+	otel.SetTracerProvider(telemetry.TracerProvider())
+	n.closing(func() error {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWithin)
+		defer cancel()
+		return telemetry.Shutdown(last)
+	})
+	return nil
+}
+
+// openStore opens the database, waits until it is there, and brings its schema
+// up to date.
+func (n *node) openStore(ctx context.Context) error {
+	store, err := db.Open(ctx, db.Config{URL: n.settings.DatabaseURL, Now: n.settings.clock})
+	if err != nil {
+		return err
+	}
+	n.store = store
+	n.closing(store.Close)
+	store.AddQueryHook(bunotel.NewQueryHook( // without the arguments: they are somebody's data
+		bunotel.WithTracerProvider(n.telemetry.TracerProvider()), bunotel.WithMeterProvider(n.telemetry.MeterProvider()),
+	))
+	if err := n.awaitStore(ctx); err != nil {
+		return err
+	}
+	if _, err := store.Migrate(ctx, db.Up); err != nil {
+		return err
+	}
+	n.clock = talk.NewClockSync(n.settings.clock)
+	n.revoked = talk.NewRevocations(store, n.clock)
+	return n.revoked.Poll(ctx)
+}
+
+const (
+	awaitEvery  = time.Second
+	flushWithin = 2 * time.Second // of spans and metrics that are still here at the end
+)
+
+// awaitStore returns once the database answers, and says so while it does not.
+func (n *node) awaitStore(ctx context.Context) error {
+	for {
+		short, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := n.store.Ping(short)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, talk.ErrDatabaseUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		n.log.Warn("waiting for the database", "error", err)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(awaitEvery):
+		}
+	}
+}
+
+func (n *node) openKeys(ctx context.Context) error {
+	keys, err := talk.NewKeyring(n.store, n.settings.Secret)
+	if err != nil {
+		return err
+	}
+	n.keys = keys
+	if err := keys.Load(ctx, n.clock.Now()); err != nil {
+		return err
+	}
+	if keys.Plain() {
+		n.log.Warn("signing keys lie unsealed in the database; set FREE2TALK_SECRET or --secret-file")
+	}
+	return nil
+}
+
+func (n *node) openRedis(context.Context) error {
+	url := n.settings.RedisURL
+	if url == "" {
+		embedded, err := cache.Embedded()
+		if err != nil {
+			return err
+		}
+		n.closing(embedded.Close)
+		url = embedded.URL()
+	}
+	redis, err := cache.Open(cache.Config{
+		URL: url, Prefix: n.settings.RedisPrefix, Log: n.log,
+		Meter:   n.telemetry.MeterProvider().Meter("github.com/free2talk/free2talk/cache"),
+		Tracer:  n.telemetry.TracerProvider(),
+		Recover: func(ctx context.Context) error { return n.outbox.Recover(ctx) },
+	})
+	if err != nil {
+		return err
+	}
+	n.redis = redis
+	n.closing(redis.Close)
+	n.outbox = talk.NewOutbox(n.store, redis, n.clock.Now, n.log)
+	n.uses = talk.NewUses(n.store, cache.NewSessions(redis), n.log)
+	return nil
+}
+
+func (n *node) openServer(context.Context) (err error) {
+	passwords := talk.NewPasswords(0)
+	if err := n.telemetry.Passwords(passwords); err != nil {
+		return err
+	}
+	reader := cache.NewReader(n.redis, n.store, cache.Codecs{Room: server.RoomCodec, User: server.UserCodec})
+	n.accounts = &talk.Accounts{
+		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Passwords: passwords,
+		Tokens:  talk.NewTokens(n.keys, n.clock.Now, issuer, audience),
+		Revoked: n.revoked, Uses: n.uses, Log: n.log,
+	}
+	n.server, err = server.New(server.Config{
+		Services: server.Services{
+			Rooms:    &talk.Rooms{Reader: reader, Store: n.store, Outbox: n.outbox, MaxCapacity: n.settings.MaxCapacity},
+			Accounts: n.accounts,
+			People:   &talk.People{Reader: reader, Outbox: n.outbox},
+		},
+		Limiter:        cache.NewLimiter(n.redis, func() int { return int(n.live.Load()) }),
+		Limits:         n.settings.RateLimits,
+		Role:           n.role,
+		JWKS:           func() ([]byte, error) { return n.keys.JWKS(n.clock.Now()) },
+		Ready:          n.ready,
+		TrustedProxies: n.settings.TrustedProxies,
+		AllowedOrigins: n.settings.AllowedOrigins,
+		Telemetry:      n.telemetry,
+		Log:            n.log,
+	})
+	return err
+}
+
+func (n *node) role(ctx context.Context, caller talk.Caller) (talk.Role, error) {
+	me, err := n.accounts.Me(ctx, caller)
+	return me.Role, err
+}
+
+// ready says why this node should get no calls: none can be decided while the
+// database is away. Redis is not asked for.
+func (n *node) ready(ctx context.Context) error {
+	if n.revoked.Fresh() {
+		return nil
+	}
+	return n.store.Ping(ctx)
+}
+
+// run starts what goes on behind the calls.
+func (n *node) run(ctx context.Context) {
+	ctx, n.stop = context.WithCancel(context.WithoutCancel(ctx))
+	failed := func(what string) func(error) {
+		return func(err error) {
+			if err != nil {
+				n.log.Warn(what, "error", err)
+			} else {
+				n.log.Info(what + " again")
+			}
+		}
+	}
+	n.loops.Go(func() { n.revoked.Run(ctx, failed("revocations read")) })
+	n.loops.Go(func() { n.keys.Run(ctx, n.clock.Now, failed("keys read")) })
+	n.loops.Go(func() { n.outbox.Run(ctx) })
+	n.loops.Go(func() { n.uses.Run(ctx) })
+	n.loops.Go(func() { n.beat(ctx) })
+	n.loops.Go(func() {
+		if err := n.redis.Run(ctx); err != nil {
+			n.log.Error("redis", "error", err)
+		}
+	})
+}
+
+const beatEvery = 2500 * time.Millisecond
+
+// beat keeps this node among those that live, and counts them.
+func (n *node) beat(ctx context.Context) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		live, err := n.store.Renew(ctx, n.id)
+		if err == nil {
+			n.live.Store(int64(live))
+		} else if ctx.Err() == nil {
+			n.log.Warn("node not renewed", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			if err := n.store.Retire(last, n.id); err != nil {
+				n.log.Warn("node not retired", "error", err)
+			}
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// close ends the loops, which finish what they promised, and then the parts.
+func (n *node) close() error {
+	n.stop()
+	n.loops.Wait()
+	var errs []error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		errs = append(errs, n.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// serve answers until ctx ends, then drains.
+func (n *node) serve(ctx context.Context, clients, metrics net.Listener) error {
+	served := make(chan error, 2) // one for each listener
+	go func() { served <- n.server.Serve(clients) }()
+	scraped := &http.Server{Handler: n.telemetry.Handler(), ReadHeaderTimeout: 5 * time.Second}
+	if metrics != nil {
+		go func() {
+			if err := scraped.Serve(metrics); !errors.Is(err, http.ErrServerClosed) {
+				served <- err
+			}
+		}()
+	}
+	var err error
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		n.log.Info("draining")
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWithin)
+	defer cancel()
+	return errors.Join(err, n.server.Shutdown(last), scraped.Close())
+}
+
+const drainWithin = 18 * time.Second
+
+// embed makes the settings of the embedded default whole: its database and its
+// secret are files in the data directory.
+func (s *Settings) embed(c *Config) error {
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return err
+	}
+	s.DatabaseURL = c.databasePath()
+	if s.Secret != nil {
+		return nil
+	}
+	secret, err := secretFile(filepath.Join(c.DataDir, "secret"))
+	s.Secret = secret
+	return err
+}
