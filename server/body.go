@@ -20,6 +20,10 @@ const (
 	// deadline does not interrupt a read, and a whole-request time-out of the
 	// server would end streams.
 	bodyWithin = 10 * time.Second
+
+	// drainWithin is how long net/http may look for the rest of a body that
+	// nobody reads: what has arrived is cheaper to read than a new connection.
+	drainWithin = 250 * time.Millisecond
 )
 
 // refusals writes errors for calls that never reach Connect.
@@ -60,32 +64,41 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, q *request, err 
 
 // capped returns r's body, at most that many bytes of it, in time.
 func (s *Server) capped(w http.ResponseWriter, r *http.Request, most int64) io.ReadCloser {
-	body := &cappedBody{ReadCloser: http.MaxBytesReader(w, r.Body, most)}
-	control := http.NewResponseController(w)
-	if control.SetReadDeadline(time.Now().Add(bodyWithin)) == nil {
-		body.arrived = func() { _ = control.SetReadDeadline(time.Time{}) }
-	}
+	body := &cappedBody{ReadCloser: http.MaxBytesReader(w, r.Body, most), control: http.NewResponseController(w)}
+	body.within(bodyWithin)
 	return body
 }
 
-// cappedBody lifts the read deadline when the body is complete: on HTTP/1.1
-// the connection is read on, to notice a caller who leaves, and a deadline
-// that fires there would end the call.
+// cappedBody has to arrive in time. When it is complete the deadline is lifted:
+// on HTTP/1.1 the connection is read on, to notice a caller who leaves, and a
+// deadline that fires there would end the call.
 type cappedBody struct {
 	io.ReadCloser
 
-	arrived func()
+	control *http.ResponseController
+	arrived bool
 }
 
 // Read reads the body.
 func (b *cappedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF && b.arrived != nil { //nolint:errorlint // readers return it bare
-		b.arrived()
-		b.arrived = nil
+	if err == io.EOF && !b.arrived { //nolint:errorlint // readers return it bare
+		b.arrived = true
+		_ = b.control.SetReadDeadline(time.Time{})
 	}
 	return n, err
 }
+
+// Close gives up what has not arrived.
+func (b *cappedBody) Close() error {
+	if !b.arrived {
+		b.within(drainWithin)
+	}
+	return b.ReadCloser.Close()
+}
+
+// within sets the deadline where the connection has one; a test's has none.
+func (b *cappedBody) within(d time.Duration) { _ = b.control.SetReadDeadline(time.Now().Add(d)) }
 
 // timeoutReadable reports whether the protocols' time-out headers are what
 // they should be. Connect would say no as well, but quote them.
