@@ -122,14 +122,14 @@ func (b *beginning) wait(ctx context.Context, poll time.Duration) bool {
 // the line tries.
 func (b *beginning) try(ctx context.Context) (talk.Verdict, state, string) {
 	now := time.Now()
-	lost, epoch, v, s := b.consult(now)
+	k, v, s := b.consult(now)
 	if s != begun {
 		return v, s, modeMemory
 	}
 	b.id = b.last.Add(1)
-	c := b.call(lost, now)
+	c := b.call(k, now)
 	err := b.redis.limiter.do(ctx, c)
-	if answers(c.err(), "WRONGTYPE") {
+	if isWrongType(c.err()) {
 		err = b.redis.limiter.do(ctx, command("unlink", b.name), c)
 	}
 	reply, bad := c.ints()
@@ -137,31 +137,17 @@ func (b *beginning) try(ctx context.Context) (talk.Verdict, state, string) {
 		v, s = b.alone()
 		return v, b.abandon(s, c.reply != nil), modeLocal
 	}
-	v, s = b.settle(reply, lost, epoch, now)
+	v, s = b.settle(reply, k, now)
 	return v, b.abandon(s, reply[0] == 1), modeRedis
 }
 
-// unsettled is what Redis is told of an account that it may have lost.
-type unsettled struct {
-	counted []place
-	pending map[uint64]time.Time
-}
-
-func (b *beginning) consult(now time.Time) (lost unsettled, epoch uint64, v talk.Verdict, s state) {
+func (b *beginning) consult(now time.Time) (k known, v talk.Verdict, s state) {
 	l := b.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(b.name, b.limit.Window, now)
-	epoch = b.redis.trust.number()
-	if a.epoch != epoch {
-		lost.pending = make(map[uint64]time.Time, len(a.pending))
-		for id, at := range a.pending {
-			lost.pending[id] = at
-		}
-	}
-	lost.counted = a.lost(epoch)
 	v, s = a.beginning(b.limit, b.limit.Places, now)
-	return lost, epoch, v, s
+	return a.known(b.redis.trust.number()), v, s
 }
 
 // beginning is what the log says by itself about an attempt that wants to begin.
@@ -189,37 +175,34 @@ func (a *account) beginning(limit talk.Limit, places int, now time.Time) (talk.V
 	return v, begun
 }
 
-func (b *beginning) call(lost unsettled, now time.Time) *call {
+func (b *beginning) call(k known, now time.Time) *call {
 	args := []any{b.limit.Window.Microseconds(), b.limit.Places, ttl(b.limit.Window), patience.Microseconds(), b.member(b.id)}
-	for _, p := range lost.counted {
+	for _, p := range k.lost { // counted ones only: a pending one may end while this is under way
 		args = append(args, "f:"+b.member(p.id), now.Sub(p.at).Microseconds())
-	}
-	for id, at := range lost.pending {
-		args = append(args, "p:"+b.member(id), now.Sub(at).Microseconds())
 	}
 	return scriptBegin.run(b.name, args...)
 }
 
-func (b *beginning) settle(reply []int64, lost unsettled, epoch uint64, now time.Time) (talk.Verdict, state) {
+func (b *beginning) settle(reply []int64, k known, now time.Time) (talk.Verdict, state) {
 	l := b.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(b.name, b.limit.Window, now)
-	a.told(lost.counted, epoch)
+	a.told(k)
 	wait := micros(reply[2])
 	switch {
 	case reply[0] == 1:
 		v, s := a.beginning(b.limit, b.limit.Places, now)
 		if s == begun {
 			a.begin(b.id, now)
-			a.compare(b.limit.Places - int(reply[1]))
+			a.compare(b.limit.Places-int(reply[1]), k.held)
 			v.Left, v.Reset = min(v.Left, int(reply[1])), wait
 		}
 		return v, s
 	case reply[3] > 0:
 		return talk.Verdict{Limit: b.limit}, full
 	default:
-		a.refuse(1, now.Add(wait), now)
+		a.refuse(1, 0, now.Add(wait), now)
 		return talk.Verdict{Limit: b.limit, Reset: wait}, refused
 	}
 }

@@ -78,8 +78,8 @@ type batcher struct {
 // ticket is the calls of one caller in the queue.
 type ticket struct {
 	calls []*call
-	done  chan struct{} // closed when they were answered, or never will be
-	lead  chan struct{} // gets one value where its caller is to send the next pipeline
+	done  chan struct{}  // closed when they were answered, or never will be
+	lead  chan []*ticket // gets its own and others where its caller is to send them
 }
 
 // do sends calls and returns once all are answered, or an error that wraps
@@ -97,65 +97,63 @@ func (b *batcher) do(ctx context.Context, calls ...*call) error {
 }
 
 func (b *batcher) share(ctx context.Context, calls []*call) error {
+	t := &ticket{calls: calls, done: make(chan struct{}), lead: make(chan []*ticket, 1)}
 	b.mu.Lock()
 	if b.leaders < mostLeaders {
 		b.leaders++
 		b.mu.Unlock()
-		return b.lead(ctx, calls, calls, nil)
+		return b.lead(ctx, []*ticket{t})
 	}
-	t := &ticket{calls: calls, done: make(chan struct{}), lead: make(chan struct{}, 1)}
 	b.queue = append(b.queue, t)
 	b.mu.Unlock()
 	select {
 	case <-t.done:
-	case <-t.lead:
-		b.mu.Lock()
-		all, others := b.takeQueue(t)
-		b.mu.Unlock()
-		return b.lead(ctx, calls, all, others)
+		return outcome(calls)
+	case tickets := <-t.lead:
+		return b.lead(ctx, tickets)
 	}
-	return outcome(calls)
 }
 
-// takeQueue takes as much of the queue as fits into a pipeline; own is its head.
-func (b *batcher) takeQueue(own *ticket) (all []*call, others []*ticket) {
-	n := 0
-	for _, t := range b.queue {
-		if t != own {
-			if len(all)+len(t.calls) > mostCalls {
-				break
-			}
-			others = append(others, t)
-		}
-		all = append(all, t.calls...)
-		n++
+// lead sends what stands on tickets, of which the first is the caller's own,
+// and hands the lead on. Where Redis is away, those who queued meanwhile are
+// told as well: nobody waits for more than one time-out.
+func (b *batcher) lead(ctx context.Context, tickets []*ticket) error {
+	var calls []*call
+	for _, t := range tickets {
+		calls = append(calls, t.calls...)
 	}
-	b.queue = append(b.queue[:0:0], b.queue[n:]...)
-	return all, others
-}
-
-// lead sends all calls, which are the leader's own and those of others, and
-// hands the lead on. Where Redis is away, those who queued meanwhile are told
-// as well: nobody waits for more than one time-out.
-func (b *batcher) lead(ctx context.Context, own, all []*call, others []*ticket) error {
 	err := b.breaker.do(context.WithoutCancel(ctx), b.timeout, func(ctx context.Context) error {
-		return b.exchange(ctx, all)
+		return b.exchange(ctx, calls)
 	})
 	b.mu.Lock()
 	if errors.Is(err, errAway) {
-		others = append(others, b.queue...)
+		tickets = append(tickets, b.queue...)
 		b.queue = nil
 	}
-	if len(b.queue) > 0 {
-		b.queue[0].lead <- struct{}{}
+	if next := b.cut(); len(next) > 0 {
+		next[0].lead <- next
 	} else {
 		b.leaders--
 	}
 	b.mu.Unlock()
-	for _, t := range others {
+	for _, t := range tickets[1:] {
 		close(t.done)
 	}
-	return outcome(own)
+	return outcome(tickets[0].calls)
+}
+
+// cut takes as much off the queue as fits into a pipeline. The lock is held.
+func (b *batcher) cut() []*ticket {
+	n, calls := 0, 0
+	for n < len(b.queue) && (n == 0 || calls+len(b.queue[n].calls) <= mostCalls) {
+		calls += len(b.queue[n].calls)
+		n++
+	}
+	tickets := b.queue[:n:n]
+	if b.queue = b.queue[n:]; len(b.queue) == 0 {
+		b.queue = nil
+	}
+	return tickets
 }
 
 // outcome is errAway where any of calls was not answered.

@@ -162,6 +162,13 @@ func answers(err error, word string) bool {
 	return errors.As(err, &answer) && strings.HasPrefix(answer.Error(), word)
 }
 
+// isWrongType reports whether a key held another type than a command or a
+// script expects. (Some servers put words of their own before it.)
+func isWrongType(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer) && strings.Contains(answer.Error(), "WRONGTYPE")
+}
+
 // jitter varies d by a tenth in either direction, so that what began together
 // does not end together.
 func jitter(d time.Duration) time.Duration {

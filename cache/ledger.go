@@ -39,6 +39,7 @@ type account struct {
 	pending map[uint64]time.Time // attempts that have not ended: when they began
 	refused time.Time            // calls of this cost or a higher one are refused until then
 	cost    int
+	left    int    // what was left when they were refused
 	epoch   uint64 // of the Redis that was told of the log
 	line    []*waiter
 	wake    chan struct{} // gets a value when a place may be free
@@ -124,23 +125,15 @@ func (l *ledger) add(a *account, p place) {
 }
 
 // refuse remembers that calls of that cost are refused until a time.
-func (a *account) refuse(cost int, until, now time.Time) {
+func (a *account) refuse(cost, left int, until, now time.Time) {
 	if !now.Before(a.refused) || cost <= a.cost {
-		a.refused, a.cost = until, cost
+		a.refused, a.cost, a.left = until, cost, left
 	}
 }
 
 // remembered returns how long a call of that cost is still refused.
 func (a *account) remembered(cost int, now time.Time) (time.Duration, bool) {
 	return a.refused.Sub(now), cost >= a.cost && now.Before(a.refused)
-}
-
-// compare looks whether Redis holds fewer places than this node alone was
-// given. Then it has lost some, and is told of all of them the next time.
-func (a *account) compare(heldInRedis int) {
-	if heldInRedis < a.held+len(a.pending) {
-		a.epoch--
-	}
 }
 
 // free returns how long it takes until so many places of the log are free.
@@ -167,17 +160,71 @@ func (a *account) counted(now time.Time) (counted, begun int) {
 	return counted, begun
 }
 
-// verdict is what the log says by itself about a call.
+// verdict is what this node says by itself about a call: by what it was given,
+// and by what it was refused before.
 func (a *account) verdict(limit talk.Limit, places, cost int, now time.Time) talk.Verdict {
-	v := talk.Verdict{Limit: limit, Left: max(0, places-a.held)}
 	if wait, refused := a.remembered(cost, now); refused {
-		v.Reset = wait
-		return v
+		return talk.Verdict{Limit: limit, Left: a.left, Reset: wait}
 	}
+	return a.fits(limit, places, cost, now)
+}
+
+// fits is what the log alone says about a call.
+func (a *account) fits(limit talk.Limit, places, cost int, now time.Time) talk.Verdict {
+	v := talk.Verdict{Limit: limit, Left: max(0, places-a.held)}
 	if over := a.held + cost - places; over > 0 {
 		v.Reset = a.free(over, now)
 		return v
 	}
 	v.Allowed = true
 	return v
+}
+
+// mostLost is how many forgotten places Redis is told of at once.
+const mostLost = 256
+
+// known is what an account held when Redis was asked, and what of that Redis
+// has to be told: what was admitted while it was away, and after an outage all.
+type known struct {
+	held  int
+	epoch uint64
+	lost  []place
+}
+
+func (a *account) known(epoch uint64) known {
+	if a.epoch != epoch {
+		a.epoch = epoch
+		for i := range a.log {
+			a.log[i].told = false
+		}
+	}
+	k := known{held: a.held, epoch: epoch}
+	for _, p := range a.log {
+		if !p.told && len(k.lost) < mostLost {
+			k.lost = append(k.lost, p)
+		}
+	}
+	return k
+}
+
+// told notes that Redis knows what it was told, where it is still the same.
+func (a *account) told(k known) {
+	if len(k.lost) == 0 || a.epoch != k.epoch {
+		return
+	}
+	ids := make(map[uint64]bool, len(k.lost))
+	for _, p := range k.lost {
+		ids[p.id] = true
+	}
+	for i := range a.log {
+		a.log[i].told = a.log[i].told || ids[a.log[i].id]
+	}
+}
+
+// compare looks whether Redis holds fewer places than this node alone was
+// given. Then it has lost some, and is told of all of them the next time.
+func (a *account) compare(redis, own int) {
+	if redis < own {
+		a.epoch--
+	}
 }

@@ -84,35 +84,34 @@ func (t *taking) decide(ctx context.Context) (talk.Verdict, string) {
 	if t.cost > t.limit.Places {
 		return talk.Verdict{Limit: t.limit, Reset: t.limit.Window}, modeMemory
 	}
-	lost, epoch, verdict := t.consult()
+	k, verdict := t.consult()
 	if !verdict.Allowed {
 		return verdict, modeMemory
 	}
-	c := t.call(lost)
+	c := t.call(k)
 	err := t.redis.limiter.do(ctx, c)
-	if answers(c.err(), "WRONGTYPE") {
+	if isWrongType(c.err()) {
 		err = t.redis.limiter.do(ctx, command("unlink", t.name), c)
 	}
 	reply, bad := c.ints()
 	if err != nil || bad != nil || len(reply) != 3 {
 		return t.alone(), modeLocal
 	}
-	return t.settle(reply[0] == 1, int(reply[1]), micros(reply[2]), lost, epoch), modeRedis
+	return t.settle(reply[0] == 1, int(reply[1]), micros(reply[2]), k), modeRedis
 }
 
-// consult asks the log of this node, and returns what Redis has to be told of it.
-func (t *taking) consult() (lost []place, epoch uint64, v talk.Verdict) {
+// consult asks the log of this node.
+func (t *taking) consult() (known, talk.Verdict) {
 	l := t.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(t.name, t.limit.Window, t.now)
-	epoch = t.redis.trust.number()
-	return a.lost(epoch), epoch, a.verdict(t.limit, t.limit.Places, t.cost, t.now)
+	return a.known(t.redis.trust.number()), a.verdict(t.limit, t.limit.Places, t.cost, t.now)
 }
 
-func (t *taking) call(lost []place) *call {
+func (t *taking) call(k known) *call {
 	args := []any{t.limit.Window.Microseconds(), t.limit.Places, ttl(t.limit.Window), t.cost, t.member(t.id)}
-	for _, p := range lost {
+	for _, p := range k.lost {
 		for i := range p.cost {
 			args = append(args, t.member(p.id)+":"+strconv.Itoa(i+1), t.now.Sub(p.at).Microseconds())
 		}
@@ -122,22 +121,22 @@ func (t *taking) call(lost []place) *call {
 
 // settle notes what Redis decided. It may have lost what it knew: then the
 // log of this node still refuses.
-func (t *taking) settle(taken bool, left int, wait time.Duration, lost []place, epoch uint64) talk.Verdict {
+func (t *taking) settle(taken bool, left int, wait time.Duration, k known) talk.Verdict {
 	l := t.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(t.name, t.limit.Window, t.now)
-	a.told(lost, epoch)
+	a.told(k)
 	if !taken {
-		a.refuse(t.cost, t.now.Add(wait), t.now)
+		a.refuse(t.cost, left, t.now.Add(wait), t.now)
 		return talk.Verdict{Limit: t.limit, Left: left, Reset: wait}
 	}
-	v := a.verdict(t.limit, t.limit.Places, t.cost, t.now)
+	v := a.fits(t.limit, t.limit.Places, t.cost, t.now) // whoever was refused meanwhile came later
 	if !v.Allowed {
 		return v
 	}
 	l.add(a, place{at: t.now, id: t.id, cost: t.cost, told: true})
-	a.compare(t.limit.Places - left)
+	a.compare(t.limit.Places-left, k.held+t.cost)
 	v.Left, v.Reset = min(left, v.Left-t.cost), wait
 	return v
 }
@@ -161,40 +160,6 @@ func (t *taking) alone() talk.Verdict {
 }
 
 func (l *Limiter) member(id uint64) string { return l.node + strconv.FormatUint(id, 36) }
-
-// mostLost is how many forgotten places Redis is told of at once.
-const mostLost = 256
-
-// lost returns what Redis does not know of the log: what was admitted while
-// it was away, and after an outage all.
-func (a *account) lost(epoch uint64) (lost []place) {
-	if a.epoch != epoch {
-		a.epoch = epoch
-		for i := range a.log {
-			a.log[i].told = false
-		}
-	}
-	for _, p := range a.log {
-		if !p.told && len(lost) < mostLost {
-			lost = append(lost, p)
-		}
-	}
-	return lost
-}
-
-// told notes that Redis knows places now, where it is still the same.
-func (a *account) told(places []place, epoch uint64) {
-	if len(places) == 0 || a.epoch != epoch {
-		return
-	}
-	ids := make(map[uint64]bool, len(places))
-	for _, p := range places {
-		ids[p.id] = true
-	}
-	for i := range a.log {
-		a.log[i].told = a.log[i].told || ids[a.log[i].id]
-	}
-}
 
 // ttl is how long a log outlives its last place, in ms: longer than the
 // window, never shorter, and not all at the same moment.

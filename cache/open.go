@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/extra/redisotel/v9"
@@ -81,6 +82,7 @@ func Open(config Config) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
+	quiet.Do(func() { redis.SetLogger(logger{}) })
 	client := redis.NewUniversalClient(options)
 	if config.Tracer != nil {
 		// Statements carry addresses and names, and looking up the caller costs more than the command.
@@ -90,7 +92,7 @@ func Open(config Config) (*Redis, error) {
 			return nil, errors.Join(err, client.Close())
 		}
 	}
-	r, err := newRedis(client, config)
+	r, err := newRedis(client, options.Addrs, config)
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
@@ -182,6 +184,17 @@ func tlsFor(config *tls.Config) *tls.Config {
 		config.MinVersion = tls.VersionTLS12
 	}
 	return config
+}
+
+// logger makes what go-redis says about its connections what it is to us:
+// detail. That Redis is away or back is told by the breakers and by trust.
+type logger struct{}
+
+var quiet sync.Once
+
+// Printf is go-redis's interface.
+func (logger) Printf(ctx context.Context, format string, args ...any) {
+	slog.DebugContext(ctx, fmt.Sprintf(format, args...))
 }
 
 // String names the servers without their passwords.

@@ -34,9 +34,9 @@ type Redis struct {
 
 var _ talk.Cache = (*Redis)(nil)
 
-func newRedis(client redis.UniversalClient, config Config) (*Redis, error) {
+func newRedis(client redis.UniversalClient, servers []string, config Config) (*Redis, error) {
 	r := &Redis{
-		client: client, config: config, keys: keys{config.Prefix}, servers: strings.Join(addrs(client), ","),
+		client: client, config: config, keys: keys{config.Prefix}, servers: strings.Join(servers, ","),
 		trust: newTrust(), dirty: newDirty(),
 	}
 	r.ended, r.end = context.WithCancel(context.Background())
@@ -54,17 +54,6 @@ func (r *Redis) role(role Role, opened func()) *batcher {
 		opened()
 	})
 	return &batcher{client: r.client, breaker: b, timeout: r.config.Timeout}
-}
-
-func addrs(client redis.UniversalClient) []string {
-	switch c := client.(type) {
-	case *redis.Client:
-		return []string{c.Options().Addr}
-	case *redis.ClusterClient:
-		return c.Options().Addrs
-	default:
-		return nil
-	}
 }
 
 // Run keeps the connection watched until ctx ends. The cache is not used

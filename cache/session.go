@@ -34,7 +34,7 @@ func (s *Sessions) Touch(ctx context.Context, uses []talk.SessionUse) error {
 // mend drops what is no hash.
 func (s *Sessions) mend(ctx context.Context, uses []talk.SessionUse, calls []*call) {
 	for i, c := range calls {
-		if answers(c.err(), "WRONGTYPE") {
+		if isWrongType(c.err()) {
 			_ = s.redis.cache.do(ctx, command("unlink", s.redis.keys.session(uses[i].ID)))
 		}
 	}

@@ -1,0 +1,313 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+func limitOf(places int, window time.Duration) talk.Limit {
+	return talk.Limit{Policy: "api", Places: places, Window: window}
+}
+
+func failuresOf(places int, window time.Duration) talk.Limit {
+	return talk.Limit{Policy: "auth", Places: places, Window: window, Failures: true}
+}
+
+func take(t testing.TB, l *Limiter, limit talk.Limit, key string, cost int) talk.Verdict {
+	t.Helper()
+	v, err := l.Take(t.Context(), limit, key, cost)
+	if err != nil {
+		t.Errorf("take: %v", err)
+	}
+	return v
+}
+
+func TestLimiter(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, where corner) {
+		for name, test := range map[string]func(*testing.T, corner){
+			"exactly its limit, with 64 callers on two nodes": exactly,
+			"no window holds more than the limit":             everyWindow,
+			"a verdict tells what is left and when":           verdicts,
+			"a cost is taken whole or not at all":             costs,
+			"nodes with other numbers count apart":            otherNumbers,
+			"a hundred wrong at once are five tries":          hundredWrong,
+			"two hundred right at once all pass":              twoHundredRight,
+			"failures alone count":                            failuresCount,
+			"a line that does not move is busy":               busyLine,
+			"what is pending for too long counts":             pendingCounts,
+			"a wrong type is no way around":                   wrongType,
+		} {
+			t.Run(name, func(t *testing.T) {
+				where := where
+				where.prefix += strings.ReplaceAll(name, " ", "_") + ":"
+				test(t, where)
+			})
+		}
+	})
+}
+
+func exactly(t *testing.T, where corner) {
+	nodes := []*Limiter{NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil)}
+	limit := limitOf(5, time.Hour)
+	for round := range 40 {
+		var admitted atomic.Int64
+		var all sync.WaitGroup
+		for i := range 64 {
+			all.Go(func() {
+				if take(t, nodes[i%2], limit, fmt.Sprint("k", round), 1).Allowed {
+					admitted.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		equal(t, fmt.Sprint("round ", round), admitted.Load(), 5)
+	}
+}
+
+// everyWindow hammers a short window and then reads in Redis's own log that
+// no window of that length held more than the limit.
+func everyWindow(t *testing.T, where corner) {
+	r := where.open(t)
+	nodes := []*Limiter{NewLimiter(r, nil), NewLimiter(where.open(t), nil)}
+	window := 300 * time.Millisecond
+	limit := limitOf(10, window)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*window)
+	defer cancel()
+	seen := newScores()
+	var all sync.WaitGroup
+	for i := range 64 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if v, err := nodes[i%2].Take(ctx, limit, "k", 1); err == nil && v.Allowed {
+					seen.read(r, limit)
+				}
+				pass(t, time.Millisecond)
+			}
+		})
+	}
+	all.Wait()
+	times := seen.sorted()
+	if len(times) < 40 {
+		t.Fatalf("only %d admitted in 8 windows", len(times))
+	}
+	for i := 10; i < len(times); i++ {
+		if span := times[i] - times[i-10]; span < float64(window.Microseconds()) {
+			t.Fatalf("11 admitted within %v µs", span)
+		}
+	}
+}
+
+// scores gathers when Redis admitted what.
+type scores struct {
+	mu   sync.Mutex
+	seen map[string]float64
+}
+
+func newScores() *scores { return &scores{seen: map[string]float64{}} }
+
+func (s *scores) read(r *Redis, limit talk.Limit) {
+	all := raw(r).ZRangeWithScores(context.Background(), r.keys.limit(limit, "k"), 0, -1).Val()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, z := range all {
+		member := z.Member.(string)
+		if _, known := s.seen[member]; !known { // told again, it may stand a little later: the strict side
+			s.seen[member] = z.Score
+		}
+	}
+}
+
+func (s *scores) sorted() []float64 {
+	times := make([]float64, 0, len(s.seen))
+	for _, at := range s.seen {
+		times = append(times, at)
+	}
+	slices.Sort(times)
+	return times
+}
+
+func verdicts(t *testing.T, where corner) {
+	l := NewLimiter(where.open(t), nil)
+	limit := limitOf(3, time.Hour)
+	for left := 2; left >= 0; left-- {
+		v := take(t, l, limit, "k", 1)
+		equal(t, "allowed", v.Allowed, true)
+		equal(t, "left", v.Left, left)
+		equal(t, "limit", v.Limit, limit)
+		equal(t, "local", v.Local, false)
+		around(t, "reset", v.Reset, time.Hour)
+	}
+	other := NewLimiter(where.open(t), nil) // knows it from Redis only
+	for _, node := range []*Limiter{l, l, other, other} {
+		v := take(t, node, limit, "k", 1)
+		equal(t, "allowed", v.Allowed, false)
+		equal(t, "left", v.Left, 0)
+		around(t, "reset", v.Reset, time.Hour)
+	}
+}
+
+func around(t testing.TB, what string, got, want time.Duration) {
+	t.Helper()
+	if got > want || got < want-10*time.Second {
+		t.Errorf("%s: got %s, want %s", what, got, want)
+	}
+}
+
+func costs(t *testing.T, where corner) {
+	l := NewLimiter(where.open(t), nil)
+	limit := limitOf(10, time.Hour)
+	equal(t, "7 of 10", take(t, l, limit, "k", 7).Allowed, true)
+	v := take(t, l, limit, "k", 4)
+	equal(t, "4 of 3", v.Allowed, false)
+	equal(t, "left", v.Left, 3)
+	equal(t, "3 of 3", take(t, l, limit, "k", 3).Allowed, true)
+	equal(t, "1 of 0", take(t, l, limit, "k", 1).Allowed, false)
+	equal(t, "11 of 10", take(t, l, limit, "other", 11).Allowed, false)
+	equal(t, "10 of 10", take(t, l, limit, "other", 10).Allowed, true)
+}
+
+func otherNumbers(t *testing.T, where corner) {
+	a, b := NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil)
+	few, lots, short := limitOf(2, time.Hour), limitOf(4, time.Hour), limitOf(2, time.Minute)
+	for range 2 {
+		equal(t, "few", take(t, a, few, "k", 1).Allowed, true)
+		equal(t, "short", take(t, b, short, "k", 1).Allowed, true)
+	}
+	equal(t, "few", take(t, b, few, "k", 1).Allowed, false)
+	for range 4 {
+		equal(t, "lots", take(t, b, lots, "k", 1).Allowed, true)
+	}
+	equal(t, "lots", take(t, a, lots, "k", 1).Allowed, false)
+}
+
+// tries lets many attempt at once, on two nodes, and returns how many were
+// let try, refused, and told that it is busy.
+func tries(t *testing.T, nodes []*Limiter, limit talk.Limit, callers int, failed bool, takes time.Duration) (tried, refused, busy int64) {
+	t.Helper()
+	var tries, refusals, busies atomic.Int64
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			a, v, err := nodes[i%len(nodes)].Begin(t.Context(), limit, "k")
+			switch {
+			case errors.Is(err, talk.ErrBusy):
+				busies.Add(1)
+			case err != nil:
+				t.Errorf("begin: %v", err)
+			case !v.Allowed:
+				refusals.Add(1)
+				if v.Reset <= 0 {
+					t.Errorf("refused for %s", v.Reset)
+				}
+			default:
+				tries.Add(1)
+				pass(t, takes)
+				a.End(t.Context(), failed)
+				a.End(t.Context(), !failed) // once is enough
+			}
+		})
+	}
+	all.Wait()
+	return tries.Load(), refusals.Load(), busies.Load()
+}
+
+func hundredWrong(t *testing.T, where corner) {
+	nodes := []*Limiter{NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil)}
+	tried, refused, _ := tries(t, nodes, failuresOf(5, time.Hour), 100, true, 10*time.Millisecond)
+	equal(t, "tries", tried, 5)
+	equal(t, "refused", refused, 95)
+}
+
+func twoHundredRight(t *testing.T, where corner) {
+	nodes := []*Limiter{NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil)}
+	tried, _, _ := tries(t, nodes, failuresOf(5, time.Hour), 200, false, 5*time.Millisecond)
+	equal(t, "passed", tried, 200)
+}
+
+func failuresCount(t *testing.T, where corner) {
+	l := NewLimiter(where.open(t), nil)
+	limit := failuresOf(3, time.Hour)
+	for range 20 {
+		tried, _, _ := tries(t, []*Limiter{l}, limit, 1, false, 0)
+		equal(t, "right", tried, 1)
+	}
+	for left := range 3 {
+		a, v, err := l.Begin(t.Context(), limit, "k")
+		check(t, err)
+		equal(t, "left", v.Left, 2-left)
+		a.End(t.Context(), true)
+	}
+	for range 2 {
+		_, v, err := l.Begin(t.Context(), limit, "k")
+		check(t, err)
+		equal(t, "allowed", v.Allowed, false)
+		around(t, "reset", v.Reset, time.Hour)
+	}
+	_, v, err := l.Begin(t.Context(), limit, "another address")
+	check(t, err)
+	equal(t, "another address", v.Allowed, true)
+}
+
+func busyLine(t *testing.T, where corner) {
+	nodes := []*Limiter{NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil)}
+	limit := failuresOf(1, time.Hour)
+	a, _, err := nodes[0].Begin(t.Context(), limit, "k")
+	check(t, err)
+	for _, node := range nodes {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		_, _, err = node.Begin(ctx, limit, "k")
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	}
+	began := time.Now()
+	_, _, err = nodes[1].Begin(t.Context(), limit, "k")
+	if took := time.Since(began); !errors.Is(err, talk.ErrBusy) || took < longestTurn || took > 2*longestTurn {
+		t.Errorf("got %v after %s", err, took)
+	}
+	a.End(t.Context(), false)
+	_, v, err := nodes[1].Begin(t.Context(), limit, "k")
+	check(t, err)
+	equal(t, "allowed", v.Allowed, true)
+}
+
+func pendingCounts(t *testing.T, where corner) {
+	r := where.open(t)
+	l := NewLimiter(r, nil)
+	limit := failuresOf(1, time.Hour)
+	// Another node began an attempt eleven seconds ago, and died.
+	now, err := raw(r).Time(t.Context()).Result()
+	check(t, err)
+	began := fmt.Sprint(now.Add(-11 * time.Second).UnixMicro())
+	check(t, raw(r).Do(t.Context(), "zadd", r.keys.limit(limit, "k"), began, "p:dead-1").Err())
+	_, v, err := l.Begin(t.Context(), limit, "k")
+	check(t, err)
+	equal(t, "allowed", v.Allowed, false)
+}
+
+func wrongType(t *testing.T, where corner) {
+	r := where.open(t)
+	l := NewLimiter(r, nil)
+	limit, failures := limitOf(1, time.Hour), failuresOf(1, time.Hour)
+	for _, key := range []string{r.keys.limit(limit, "k"), r.keys.limit(failures, "k")} {
+		check(t, raw(r).Set(t.Context(), key, "x", time.Hour).Err())
+	}
+	v := take(t, l, limit, "k", 1)
+	equal(t, "allowed", v.Allowed, true)
+	equal(t, "local", v.Local, false)
+	equal(t, "allowed", take(t, l, limit, "k", 1).Allowed, false)
+	tried, refused, _ := tries(t, []*Limiter{l}, failures, 5, true, 0)
+	equal(t, "tried", tried, 1)
+	equal(t, "refused", refused, 4)
+}
