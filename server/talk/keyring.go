@@ -247,7 +247,8 @@ func (k *key) retired(now time.Time) bool {
 	return !k.retireAt.IsZero() && now.After(k.retireAt)
 }
 
-func (k *key) public() ed25519.PublicKey { return k.private().Public().(ed25519.PublicKey) }
+// public is the second half of a private key, as RFC 8032 lays it out.
+func (k *key) public() ed25519.PublicKey { return ed25519.PublicKey(k.private()[seedBytes:]) }
 
 func (s *keySet) of(purpose string) []*key {
 	if purpose == PurposeSign {
@@ -349,18 +350,20 @@ func (k *Keyring) unseal(row StoredKey) ([]byte, error) {
 
 const redacted = "[redacted]"
 
+func redact(f fmt.State) { _, _ = f.Write([]byte(redacted)) }
+
 // Format prints no secret, whatever the verb.
-func (k *Keyring) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+func (k *Keyring) Format(f fmt.State, _ rune) { redact(f) }
 
 // LogValue logs no secret.
 func (k *Keyring) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // Format prints no secret, whatever the verb.
-func (k *key) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+func (k *key) Format(f fmt.State, _ rune) { redact(f) }
 
 // Format prints which key it is, and not the key.
 func (k StoredKey) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "key %s for %s from %s %s", k.ID, k.Purpose, k.ActiveAt.Format(time.RFC3339), redacted)
+	_, _ = fmt.Fprintf(f, "key %s for %s from %s %s", k.ID, k.Purpose, k.ActiveAt.Format(time.RFC3339), redacted)
 }
 
 // LogValue logs which key it is, and not the key.

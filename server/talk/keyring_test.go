@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,6 +52,18 @@ func (s *keyShelf) DropKeys(_ context.Context, ids ...string) error {
 	return s.away
 }
 
+func (s *keyShelf) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reads
+}
+
+func (s *keyShelf) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = ErrDatabaseUnavailable
+}
+
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func ring(t testing.TB, shelf KeyStore, secret string) *Keyring {
@@ -77,7 +90,6 @@ func signer(t testing.TB, k *Keyring, purpose string, at time.Time) string {
 const secret = "a secret of at least thirty-two bytes"
 
 func TestKeyring(t *testing.T) {
-	t.Parallel()
 	t.Run("the first keys are made once, however many nodes start", func(t *testing.T) {
 		shelf := &keyShelf{}
 		var group sync.WaitGroup
@@ -137,6 +149,9 @@ func TestKeyring(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestKeyringForgets(t *testing.T) {
 	t.Run("keys that are past are dropped, the newest never", func(t *testing.T) {
 		shelf := &keyShelf{}
 		k := ring(t, shelf, secret)
@@ -152,7 +167,7 @@ func TestKeyring(t *testing.T) {
 	t.Run("a database that is away leaves the keys as they were", func(t *testing.T) {
 		shelf := &keyShelf{}
 		k := ring(t, shelf, secret)
-		shelf.away = ErrDatabaseUnavailable
+		shelf.leave()
 		if err := k.Refresh(t.Context(), noon); !errors.Is(err, ErrDatabaseUnavailable) {
 			t.Error(err)
 		}
@@ -167,7 +182,6 @@ func TestKeyring(t *testing.T) {
 }
 
 func TestKeyringSeals(t *testing.T) {
-	t.Parallel()
 	load := func(shelf *keyShelf, secret string) error {
 		k, err := NewKeyring(shelf, []byte(secret))
 		if err != nil {
@@ -229,12 +243,13 @@ func TestKeyringSeals(t *testing.T) {
 }
 
 func TestJWKS(t *testing.T) {
-	t.Parallel()
 	k := ring(t, &keyShelf{}, secret)
 	k.Rotate(t.Context(), noon)
 	read := func(now time.Time) (keys []map[string]string) {
 		b, err := k.JWKS(now)
-		var set struct{ Keys []map[string]string }
+		var set struct {
+			Keys []map[string]string `json:"keys"`
+		}
 		if err != nil || json.Unmarshal(b, &set) != nil {
 			t.Fatalf("%s, %v", b, err)
 		}
@@ -266,20 +281,20 @@ func TestKeyringRuns(t *testing.T) {
 		shelf := &keyShelf{}
 		k := ring(t, shelf, secret)
 		ctx, cancel := context.WithCancel(t.Context())
-		before := shelf.reads
-		var failures int
-		go k.Run(ctx, func() time.Time { return noon }, func(error) { failures++ })
+		before := shelf.count()
+		var failures atomic.Int64
+		go k.Run(ctx, func() time.Time { return noon }, func(error) { failures.Add(1) })
 		<-time.After(3*time.Minute + time.Second) // the bubble's time
 		synctest.Wait()
-		if got := shelf.reads - before; got != 3 || failures != 0 {
-			t.Errorf("%d reads, %d failures in three minutes", got, failures)
+		if got := shelf.count() - before; got != 3 || failures.Load() != 0 {
+			t.Errorf("%d reads, %d failures in three minutes", got, failures.Load())
 		}
-		shelf.away = ErrDatabaseUnavailable
+		shelf.leave()
 		<-time.After(time.Minute)
 		cancel()
 		synctest.Wait()
-		if failures != 1 {
-			t.Errorf("%d failures", failures)
+		if failures.Load() != 1 {
+			t.Errorf("%d failures", failures.Load())
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -52,7 +53,7 @@ type Passwords struct {
 	inside, running, done, refused atomic.Int64
 }
 
-// NewPasswords opens a gate for hashes hashes at a time. Zero means GOMAXPROCS.
+// NewPasswords opens a gate for so many hashes at a time. Zero means GOMAXPROCS.
 func NewPasswords(hashes int) *Passwords {
 	if hashes == 0 {
 		hashes = runtime.GOMAXPROCS(0)
@@ -156,7 +157,7 @@ func (a argon) encode(salt, key []byte) string {
 // encode gives it.
 func decodeHash(phc string) (a argon, salt, key []byte, err error) {
 	// The error never quotes the row: it is a secret.
-	wrong := fmt.Errorf("password hash: not a PHC string of argon2id within bounds")
+	wrong := errors.New("password hash: not a PHC string of argon2id within bounds")
 	parts := strings.Split(phc, "$")
 	if len(parts) != 6 {
 		return a, nil, nil, wrong

@@ -29,7 +29,6 @@ func (m *mint) signed(change func([]byte)) string {
 }
 
 func TestRefreshToken(t *testing.T) {
-	t.Parallel()
 	m := newMint(t)
 	token := m.refresh(noon)
 	refuses := func(t *testing.T, name, token string) {

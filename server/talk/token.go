@@ -68,7 +68,7 @@ func (t *Tokens) Stats() TokenStats {
 }
 
 // Format prints no secret, whatever the verb.
-func (t *Tokens) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+func (t *Tokens) Format(f fmt.State, _ rune) { redact(f) }
 
 // LogValue logs no secret.
 func (t *Tokens) LogValue() slog.Value { return slog.StringValue(redacted) }
@@ -109,8 +109,9 @@ func (a *audience) UnmarshalJSON(b []byte) error {
 // with another are refused unread: another algorithm or type, crit, jku, jwk,
 // x5u, whatever.
 func accessHeader(kid string) string {
-	b, _ := json.Marshal(map[string]string{"alg": jwt.SigningMethodEdDSA.Alg(), "kid": kid, "typ": accessType})
-	return base64.RawURLEncoding.EncodeToString(b)
+	// %q is JSON's spelling here: a kid is hexadecimal.
+	header := fmt.Sprintf(`{"alg":%q,"kid":%q,"typ":%q}`, jwt.SigningMethodEdDSA.Alg(), kid, accessType)
+	return base64.RawURLEncoding.EncodeToString([]byte(header))
 }
 
 // Access makes the access token of a session's generation, signed by the key

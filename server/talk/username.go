@@ -19,7 +19,7 @@ var reserved = skeletons(
 	"logout", "mail", "me", "mod", "moderator", "moderators", "myself", "nan", "news", "nil", "nobody", "none",
 	"noreply", "null", "official", "operator", "owner", "password", "postmaster", "privacy", "register", "room",
 	"rooms", "root", "security", "self", "server", "service", "settings", "signin", "signup", "staff", "superuser",
-	"support", "sysadmin", "sysop", "system", "team", "terms", "test", "true", "false", "undefined", "unknown",
+	"support", "sysadmin", "sysop", "system", "team", "terms", "true", "false", "undefined", "unknown",
 	"user", "username", "users", "webmaster", "www",
 )
 

@@ -10,7 +10,6 @@ import (
 )
 
 func TestCheckUsername(t *testing.T) {
-	t.Parallel()
 	t.Run("checklist_5_reserved_in_any_case_and_disguise", func(t *testing.T) {
 		for _, name := range []string{
 			"admin", "root", "support", "api", "me", "ADMIN", "Adm1n", "a_d-m_i-n", "r00t", "R0_0t", "he1p", "nu11", "nul1",
@@ -112,7 +111,7 @@ func TestSlug(t *testing.T) {
 	for name, want := range map[string]string{
 		"Spanish for Beginners":        "spanish-for-beginners-aaaaaaaa",
 		"  ¡Español, José!  ":          "espanol-jose-aaaaaaaa",
-		"日本語":                          "room-aaaaaaaa",
+		"にほんご":                         "room-aaaaaaaa",
 		"":                             "room-aaaaaaaa",
 		"---":                          "room-aaaaaaaa",
 		"../../etc/passwd":             "etc-passwd-aaaaaaaa",
@@ -131,7 +130,7 @@ func TestSlug(t *testing.T) {
 }
 
 func FuzzSlug(f *testing.F) {
-	for _, seed := range []string{"Spanish for Beginners", "日本語", "", "-", "ﷺ", "\xff\x00", "İstanbul", "ŉ", strings.Repeat("ab ", 40)} {
+	for _, seed := range []string{"Spanish for Beginners", "にほんご", "", "-", "ﷺ", "\xff\x00", "İstanbul", "ŉ", strings.Repeat("ab ", 40)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, name string) {

@@ -9,7 +9,6 @@ import (
 )
 
 func TestCheckPassword(t *testing.T) {
-	t.Parallel()
 	own := []string{"Ada_Lovelace", "countess.ada+talk@example.org", "Ada King-Noël"}
 	invalid := func(err error) bool {
 		var e *InvalidInput
