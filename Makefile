@@ -42,6 +42,7 @@ fuzz: ## each fuzz target for a while; FUZZTIME=10m
 proto: $(NPM) ## write anew the code that comes from proto/
 	$(BUF) format -w
 	$(BUF) generate
+	$(BUF) generate --template buf.gen.health.yaml
 
 .PHONY: fresh
 fresh: proto ## is the generated code what is committed?

@@ -1024,7 +1024,7 @@ var File_free2talk_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_free2talk_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffree2talk/v1/auth_service.proto\x12\ffree2talk.v1\x1a\x1bbuf/validate/validate.proto\x1a\x19free2talk/v1/policy.proto\x1a\x1afree2talk/v1/session.proto\"\xf3\x01\n" +
+	"\x1ffree2talk/v1/auth_service.proto\x12\ffree2talk.v1\x1a\x1bbuf/validate/validate.proto\x1a\x19free2talk/v1/policy.proto\x1a\x18free2talk/v1/rules.proto\x1a\x1afree2talk/v1/session.proto\"\xf3\x01\n" +
 	"\x0fRegisterRequest\x12#\n" +
 	"\x05email\x18\x01 \x01(\tB\r\xbaH\n" +
 	"r\b\x18\xfe\x01(\xfe\x01`\x01R\x05email\x12:\n" +
@@ -1167,6 +1167,7 @@ func file_free2talk_v1_auth_service_proto_init() {
 		return
 	}
 	file_free2talk_v1_policy_proto_init()
+	file_free2talk_v1_rules_proto_init()
 	file_free2talk_v1_session_proto_init()
 	file_free2talk_v1_auth_service_proto_msgTypes[2].OneofWrappers = []any{
 		(*LoginRequest_Email)(nil),

@@ -836,7 +836,7 @@ var File_free2talk_v1_presence_service_proto protoreflect.FileDescriptor
 
 const file_free2talk_v1_presence_service_proto_rawDesc = "" +
 	"\n" +
-	"#free2talk/v1/presence_service.proto\x12\ffree2talk.v1\x1a\x1bbuf/validate/validate.proto\x1a\x18free2talk/v1/event.proto\x1a\x19free2talk/v1/policy.proto\x1a\x1bfree2talk/v1/presence.proto\x1a\x17free2talk/v1/user.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"6\n" +
+	"#free2talk/v1/presence_service.proto\x12\ffree2talk.v1\x1a\x1bbuf/validate/validate.proto\x1a\x18free2talk/v1/event.proto\x1a\x19free2talk/v1/policy.proto\x1a\x1bfree2talk/v1/presence.proto\x1a\x18free2talk/v1/rules.proto\x1a\x17free2talk/v1/user.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"6\n" +
 	"\x0eConnectRequest\x12$\n" +
 	"\x06cursor\x18\x01 \x01(\tB\f\xbaH\tr\a\x80\xba\x18\x01\x18\x80 R\x06cursor\"\xaf\a\n" +
 	"\x0fConnectResponse\x12\x16\n" +
@@ -979,6 +979,7 @@ func file_free2talk_v1_presence_service_proto_init() {
 	file_free2talk_v1_event_proto_init()
 	file_free2talk_v1_policy_proto_init()
 	file_free2talk_v1_presence_proto_init()
+	file_free2talk_v1_rules_proto_init()
 	file_free2talk_v1_user_proto_init()
 	file_free2talk_v1_presence_service_proto_msgTypes[1].OneofWrappers = []any{
 		(*ConnectResponse_Snapshot)(nil),

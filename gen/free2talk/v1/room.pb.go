@@ -561,7 +561,7 @@ var File_free2talk_v1_room_proto protoreflect.FileDescriptor
 
 const file_free2talk_v1_room_proto_rawDesc = "" +
 	"\n" +
-	"\x17free2talk/v1/room.proto\x12\ffree2talk.v1\x1a\x1bbuf/validate/validate.proto\x1a\x17free2talk/v1/user.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x05\n" +
+	"\x17free2talk/v1/room.proto\x12\ffree2talk.v1\x1a\x1bbuf/validate/validate.proto\x1a\x18free2talk/v1/rules.proto\x1a\x17free2talk/v1/user.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x05\n" +
 	"\x04Room\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x02id\x12-\n" +
 	"\x04slug\x18\x02 \x01(\tB\x19\xbaH\x16\xd8\x01\x01r\x11\x18\x80\x012\f^[a-z0-9-]+$R\x04slug\x12(\n" +
@@ -663,6 +663,7 @@ func file_free2talk_v1_room_proto_init() {
 	if File_free2talk_v1_room_proto != nil {
 		return
 	}
+	file_free2talk_v1_rules_proto_init()
 	file_free2talk_v1_user_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -2069,7 +2069,7 @@ var File_free2talk_v1_room_service_proto protoreflect.FileDescriptor
 
 const file_free2talk_v1_room_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffree2talk/v1/room_service.proto\x12\ffree2talk.v1\x1a\x1bbuf/validate/validate.proto\x1a\x18free2talk/v1/event.proto\x1a\x19free2talk/v1/policy.proto\x1a\x17free2talk/v1/room.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x02\n" +
+	"\x1ffree2talk/v1/room_service.proto\x12\ffree2talk.v1\x1a\x1bbuf/validate/validate.proto\x1a\x18free2talk/v1/event.proto\x1a\x19free2talk/v1/policy.proto\x1a\x17free2talk/v1/room.proto\x1a\x18free2talk/v1/rules.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x02\n" +
 	"\x10ListRoomsRequest\x12*\n" +
 	"\blanguage\x18\x01 \x01(\tB\x0e\xbaH\v\xd8\x01\x01r\x06\x90\xba\x18\x01\x18#R\blanguage\x123\n" +
 	"\x05level\x18\x02 \x01(\x0e2\x13.free2talk.v1.LevelB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05level\x12!\n" +
@@ -2361,6 +2361,7 @@ func file_free2talk_v1_room_service_proto_init() {
 	file_free2talk_v1_event_proto_init()
 	file_free2talk_v1_policy_proto_init()
 	file_free2talk_v1_room_proto_init()
+	file_free2talk_v1_rules_proto_init()
 	file_free2talk_v1_room_service_proto_msgTypes[2].OneofWrappers = []any{
 		(*GetRoomRequest_Id)(nil),
 		(*GetRoomRequest_Slug)(nil),

@@ -292,7 +292,7 @@ var File_free2talk_v1_user_proto protoreflect.FileDescriptor
 
 const file_free2talk_v1_user_proto_rawDesc = "" +
 	"\n" +
-	"\x17free2talk/v1/user.proto\x12\ffree2talk.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x04\n" +
+	"\x17free2talk/v1/user.proto\x12\ffree2talk.v1\x1a\x1bbuf/validate/validate.proto\x1a\x18free2talk/v1/rules.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x04\n" +
 	"\x04User\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x02id\x12=\n" +
 	"\busername\x18\x02 \x01(\tB!\xbaH\x1e\xd8\x01\x01r\x19\x1822\x15^[A-Za-z0-9_-]{3,50}$R\busername\x125\n" +
@@ -360,6 +360,7 @@ func file_free2talk_v1_user_proto_init() {
 	if File_free2talk_v1_user_proto != nil {
 		return
 	}
+	file_free2talk_v1_rules_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
