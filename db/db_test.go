@@ -2,7 +2,9 @@ package db_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/free2talk/free2talk/db"
@@ -35,7 +37,9 @@ func openEmpty(t testing.TB, config db.Config) *db.Store {
 	return store
 }
 
-func file(t testing.TB) string { return "sqlite://" + filepath.Join(t.TempDir(), "with ? & % space.db") }
+func file(t testing.TB) string {
+	return "sqlite://" + filepath.Join(t.TempDir(), "with ? & % space.db")
+}
 
 // dsns are the databases that everything holds on.
 var dsns = map[string]func(testing.TB) string{"Postgres": testenv.Postgres, "SQLite": file}
@@ -61,13 +65,27 @@ func TestSQLite(t *testing.T) {
 	conform(t, file)
 }
 
+// rounds is how often each race is run: 500 in the long runs of `make faults`.
+func rounds(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("FREE2TALK_ROUNDS")
+	if text == "" {
+		return 10
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("FREE2TALK_ROUNDS: %v", err)
+	}
+	return n
+}
+
 func conform(t *testing.T, dsn func(testing.TB) string) {
 	t.Helper()
 	talktest.RunStore(t, func(t *testing.T, clock talk.Clock) talk.Store {
 		return open(t, db.Config{URL: dsn(t), Now: clock, MaxConns: 4})
 	})
 	t.Run("TwoNodes", func(t *testing.T) {
-		talktest.RunRaces(t, 20, func(t *testing.T, clock talk.Clock) []talk.Store {
+		talktest.RunRaces(t, rounds(t), func(t *testing.T, clock talk.Clock) []talk.Store {
 			config := db.Config{URL: dsn(t), Now: clock, MaxConns: 8}
 			return []talk.Store{open(t, config), open(t, config)}
 		})

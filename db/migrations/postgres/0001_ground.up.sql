@@ -132,7 +132,7 @@ CREATE TRIGGER participants_are_counted
 
 CREATE FUNCTION rooms_count_is_counted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'participant_count is kept by participants_are_counted'
+    RAISE EXCEPTION 'rooms_count_is_counted: participant_count is kept by participants_are_counted'
         USING ERRCODE = 'check_violation', CONSTRAINT = 'rooms_count_is_counted', TABLE = 'rooms';
 END $$;
 
@@ -209,7 +209,7 @@ CREATE TABLE audit (
 
 CREATE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'the audit log is only appended to'
+    RAISE EXCEPTION 'audit_only_grows: the audit log is only appended to'
         USING ERRCODE = 'check_violation', CONSTRAINT = 'audit_only_grows', TABLE = 'audit';
 END $$;
 

@@ -38,7 +38,7 @@ func RunStore(t *testing.T, open Open) {
 		})
 	}
 	t.Run("TestRaces", func(t *testing.T) {
-		RunRaces(t, 20, func(t *testing.T, clock talk.Clock) []talk.Store { return []talk.Store{open(t, clock)} })
+		RunRaces(t, 5, func(t *testing.T, clock talk.Clock) []talk.Store { return []talk.Store{open(t, clock)} })
 	})
 }
 

@@ -110,7 +110,7 @@ func (r *race) told(room talk.RoomID) {
 var raceTests = map[string]func(*race){
 	"defect_2_64_join_a_room_of_12": func(r *race) {
 		people := r.people(65)
-		for range max(1, r.rounds/4) {
+		for range max(1, r.rounds*2/5) {
 			room := r.room(people[64])
 			errs := together(64, func(i int) error { return join(r.ctx, r.node(i), room, people[i]) })
 			same(r.bench, "seated beside the owner", r.won(errs, talk.ErrRoomFull), 11)
@@ -199,7 +199,7 @@ var raceTests = map[string]func(*race){
 	},
 	"200_refreshes_rotate_once": func(r *race) {
 		ada := r.person("ada")
-		for range max(1, r.rounds/4) {
+		for range max(1, r.rounds*2/5) {
 			id := r.session(ada)
 			errs := together(200, func(i int) error {
 				session, rotated, err := r.node(i).Rotate(r.ctx, id, 1, r.clock.Now(), talk.SessionIdle)

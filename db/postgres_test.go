@@ -1,0 +1,284 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/free2talk/free2talk/db"
+	"github.com/free2talk/free2talk/internal/testenv"
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// until waits for something that another process does.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(5 * time.Second)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// count runs a query that counts.
+func count(t *testing.T, store *db.Store, query string) int {
+	t.Helper()
+	var n int
+	if err := store.DB().NewRaw(query).Scan(context.Background(), &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// busy counts what other connections to this database do.
+const busy = `
+	SELECT count(*)
+	FROM pg_stat_activity
+	WHERE datname = current_database()
+	  AND pid <> pg_backend_pid()
+	  AND backend_type = 'client backend'
+	  AND state <> 'idle'`
+
+func edit(room talk.RoomID, by talk.UserID, ctx context.Context, store talk.Store, name string) error {
+	_, err := store.Change(ctx, talk.Scope{Rooms: []talk.RoomID{room}}, func(s *talk.State) error {
+		r, err := s.Room(room)
+		if err != nil {
+			return err
+		}
+		return r.Edit(by, talk.RoomEdit{Name: &name}, s.Now)
+	})
+	return err
+}
+
+func TestChecklist57_a_deadline_ends_the_wait_for_a_lock_on_the_server_too(t *testing.T) {
+	t.Parallel()
+	dsn := testenv.Postgres(t)
+	first, second := open(t, db.Config{URL: dsn}), open(t, db.Config{URL: dsn})
+	peopled(t, first)
+	held, release := make(chan struct{}), make(chan struct{})
+	var holder sync.WaitGroup
+	holder.Go(func() {
+		_, err := first.Change(t.Context(), talk.Scope{Rooms: []talk.RoomID{full}}, func(*talk.State) error {
+			close(held)
+			<-release
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-held
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		began := time.Now()
+		err := edit(full, ada, ctx, second, "late")
+		took := time.Since(began)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || took > time.Second {
+			t.Errorf("got %v after %v", err, took)
+		}
+	}
+	until(t, "nothing waits for the lock", func() bool { // the holder itself is idle in its transaction
+		return count(t, second, busy+" AND state <> 'idle in transaction'") == 0
+	})
+	close(release)
+	holder.Wait()
+	if err := edit(full, ada, t.Context(), second, "early"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestChecklist58_a_client_that_goes_away_leaves_all_or_nothing(t *testing.T) {
+	t.Parallel()
+	dsn := testenv.Postgres(t)
+	store, other := open(t, db.Config{URL: dsn}), open(t, db.Config{URL: dsn})
+	peopled(t, store)
+	for round := range 30 {
+		before := view(t, other)
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := store.Change(ctx, talk.Scope{Rooms: []talk.RoomID{full}, Members: true}, func(s *talk.State) error {
+			r, err := s.Room(full)
+			if err != nil {
+				return err
+			}
+			if round%3 == 0 {
+				cancel() // between the lock and the write
+			} else {
+				time.AfterFunc(time.Duration(round)*20*time.Microsecond, cancel) // somewhere in the write
+			}
+			return r.Transfer(r.Owner.ID, r.Participants[round%2].User.ID, s.Now)
+		})
+		cancel()
+		until(t, "the transaction is over", func() bool { return count(t, other, busy) == 0 })
+		after := view(t, other)
+		moved := before.Owner.ID != after.Owner.ID
+		if moved != (before.Version != after.Version) {
+			t.Fatalf("half a change: %+v, then %+v", before, after)
+		}
+		if err == nil && !moved && before.Participants[round%2].User.ID != before.Owner.ID {
+			t.Fatal("an acknowledged change was lost")
+		}
+	}
+}
+
+func view(t *testing.T, store *db.Store) talk.RoomView {
+	t.Helper()
+	v, err := store.Room(t.Context(), full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestACrowdAtOneDoorHoldsOneConnection(t *testing.T) {
+	t.Parallel()
+	store := open(t, db.Config{URL: testenv.Postgres(t), MaxConns: 3})
+	peopled(t, store)
+	var crowd sync.WaitGroup
+	_, err := store.Change(t.Context(), talk.Scope{Rooms: []talk.RoomID{full}}, func(*talk.State) error {
+		for range 50 {
+			crowd.Go(func() {
+				if err := edit(full, ada, t.Context(), store, "crowd"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for range 20 { // others pass by
+			if err := edit(other, eve, t.Context(), store, "passing"); err != nil {
+				t.Error(err)
+			}
+		}
+		if used := store.DB().Stats().InUse; used != 1 {
+			t.Errorf("%d connections are in use", used)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	crowd.Wait()
+}
+
+func TestDeadlocksAndSerializationFailuresAreTriedAgain(t *testing.T) {
+	t.Parallel()
+	dsn := testenv.Postgres(t)
+	store := open(t, db.Config{URL: dsn})
+	peopled(t, store)
+	// Every third write of a room fails, as if somebody had collided with it.
+	for _, statement := range []string{
+		`CREATE SEQUENCE collisions`,
+		`CREATE FUNCTION collide() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			CASE nextval('collisions') % 3
+				WHEN 1 THEN RAISE EXCEPTION 'made up' USING ERRCODE = 'serialization_failure';
+				WHEN 2 THEN RAISE EXCEPTION 'made up' USING ERRCODE = 'deadlock_detected';
+				ELSE RETURN NEW;
+			END CASE;
+		END $$`,
+		`CREATE TRIGGER collide BEFORE UPDATE ON rooms FOR EACH ROW EXECUTE FUNCTION collide()`,
+	} {
+		if _, err := store.DB().DB.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		if err := edit(full, ada, t.Context(), store, "again"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if tried := count(t, store, "SELECT last_value FROM collisions"); tried != 15 {
+		t.Errorf("tried %d times; want 15", tried)
+	}
+	if version := view(t, store).Version; version != 7 {
+		t.Errorf("version %d; want 7", version)
+	}
+}
+
+func TestAServerThatIsAwayIsUnavailable(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartPostgres(t)
+	store := open(t, db.Config{URL: server.DSN()})
+	peopled(t, store)
+	server.Kill()
+	for range 5 {
+		_, err := store.Room(t.Context(), full)
+		unavailable(t, err)
+		unavailable(t, edit(full, ada, t.Context(), store, "lost"))
+		_, err = store.Now(t.Context())
+		unavailable(t, err)
+	}
+	server.Restart()
+	if err := edit(full, ada, t.Context(), store, "back"); err != nil {
+		t.Error(err)
+	}
+	if got := view(t, store).Name; got != "back" {
+		t.Errorf("name %q", got)
+	}
+}
+
+func unavailable(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, talk.ErrDatabaseUnavailable) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTerminatedConnectionsAreUnavailableAndNothingIsHalf(t *testing.T) {
+	t.Parallel()
+	dsn := testenv.Postgres(t)
+	store, other := open(t, db.Config{URL: dsn}), open(t, db.Config{URL: dsn})
+	peopled(t, store)
+	before := view(t, other)
+	_, err := store.Change(t.Context(), talk.Scope{Rooms: []talk.RoomID{full}}, func(s *talk.State) error {
+		count(t, other, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+		r, err := s.Room(full)
+		if err != nil {
+			return err
+		}
+		return r.Transfer(ada, bob, s.Now)
+	})
+	unavailable(t, err)
+	if after := view(t, other); after.Version != before.Version {
+		t.Errorf("half a change: %+v", after)
+	}
+}
+
+func TestTooManyConnectionsAreUnavailable(t *testing.T) {
+	t.Parallel()
+	server := testenv.StartPostgres(t)
+	hog := openEmpty(t, db.Config{URL: server.AdminDSN(), MaxConns: 1000})
+	if _, err := hog.DB().Exec("SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for range 1000 {
+		conn, refused := hog.DB().Conn(t.Context())
+		if refused != nil {
+			err = refused
+			break
+		}
+		defer conn.Close()
+	}
+	if err == nil {
+		t.Fatal("the server took a thousand connections")
+	}
+	_, err = openEmpty(t, db.Config{URL: server.DSN()}).Now(t.Context())
+	unavailable(t, err)
+}
+
+func TestABadURLIsSaidWithoutItsPassword(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"", "sqlite://", "postgres://u:canary@[", "postgres://u:canary@h/db?sslmode=canary"} {
+		_, err := db.Open(t.Context(), db.Config{URL: url})
+		if err == nil || len(err.Error()) > 60 {
+			t.Errorf("%q: got %v", url, err)
+		}
+	}
+}
