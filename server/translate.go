@@ -90,7 +90,7 @@ func wireError(err error, q *request) (*connect.Error, time.Duration) {
 		return withRetry(authored, err)
 	case errors.As(err, &known) && wireCode[known.Kind] != 0:
 		q.reason = known.Reason
-		return domainError(known), known.Retry
+		return domainError(known), retryOf(known)
 	case errors.As(err, &input):
 		return invalidInput(input), 0
 	case errors.Is(err, context.Canceled):
