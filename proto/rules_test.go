@@ -267,145 +267,147 @@ func room(room *freev1.Room, paths ...string) *freev1.UpdateRoomRequest {
 
 func list(size int32) *freev1.ListRoomsRequest { return &freev1.ListRoomsRequest{PageSize: size} }
 
+// limits are requests that just keep a rule, and requests that just break it.
+var limits = map[string]struct{ good, bad []proto.Message }{
+	"a password has 8 to 128 characters, any but NUL": {
+		good: []proto.Message{
+			password("12345678"), password(strings.Repeat("a", 128)), password(strings.Repeat("\U0001F600", 128)),
+			password(" \t\r\n\u202e\u200b\x01 "),
+		},
+		bad: []proto.Message{
+			password(""), password("1234567"), password(strings.Repeat("é", 7)), password(strings.Repeat("a", 129)),
+			password(strings.Repeat("a", 513)), password("1234\x005678"),
+		},
+	},
+	"a password to log in with may be too short to be right": {
+		good: []proto.Message{
+			&freev1.LoginRequest{Login: &freev1.LoginRequest_Username{Username: "ada"}, Password: "x"},
+			&freev1.ChangePasswordRequest{CurrentPassword: "x", NewPassword: "12345678"},
+			&freev1.DeleteAccountRequest{Password: "x"},
+		},
+		bad: []proto.Message{
+			&freev1.LoginRequest{Login: &freev1.LoginRequest_Username{Username: "ada"}},
+			&freev1.ChangePasswordRequest{CurrentPassword: "12345678", NewPassword: "1234567"},
+			&freev1.DeleteAccountRequest{},
+		},
+	},
+	"an e-mail address is ASCII and fits 254 bytes": {
+		good: []proto.Message{
+			email("a@b.org"), email("Ada.Lovelace+math@mail.example.org"),
+			email(strings.Repeat("a", 254-len("@example.org")) + "@example.org"),
+		},
+		bad: []proto.Message{
+			email(""), email("ada"), email("ada@"), email("@example.org"), email("a@b@example.org"),
+			email(" ada@example.org"), email("ada@example.org "), email("ada@example.org\r\n"), email("ada@example.org\n"),
+			email("ad\x00a@example.org"), email("аda@example.org"), email("ada@exаmple.org"), email("ada＠example.org"),
+			email("Ada <ada@example.org>"), email(strings.Repeat("a", 255-len("@example.org")) + "@example.org"),
+		},
+	},
+	"a username has 3 to 50 plain characters": {
+		good: []proto.Message{username("ada"), username("A_-9"), username(strings.Repeat("a", 50))},
+		bad: []proto.Message{
+			username(""), username("ad"), username(strings.Repeat("a", 51)), username("ada lovelace"), username("adä"),
+			username("ada\n"), username("a\u200bda"), username("\u202eada"), username("аda"), username("ada.l"), username("ada@b"),
+		},
+	},
+	"who logs in or is looked up is named in one way": {
+		good: []proto.Message{
+			&freev1.GetUserRequest{Key: &freev1.GetUserRequest_Username{Username: "ADA"}},
+			&freev1.GetRoomRequest{Key: &freev1.GetRoomRequest_Slug{Slug: "a-b2"}},
+		},
+		bad: []proto.Message{
+			&freev1.LoginRequest{Password: "correct horse"}, &freev1.GetUserRequest{}, &freev1.GetRoomRequest{},
+			&freev1.LoginRequest{Login: &freev1.LoginRequest_Email{}, Password: "correct horse"},
+			&freev1.GetUserRequest{Key: &freev1.GetUserRequest_Id{}}, &freev1.GetRoomRequest{Key: &freev1.GetRoomRequest_Slug{}},
+			&freev1.GetRoomRequest{Key: &freev1.GetRoomRequest_Slug{Slug: "../etc"}},
+		},
+	},
+	"a name is one line of 3 to 100 characters with something to see": {
+		good: []proto.Message{
+			named("abc"), named("日本語"), named("שלום"), named("نون"), named("a  b"),
+			named("\U0001F469\u200d\U0001F4BB abc"), named(strings.Repeat("語", 100)),
+		},
+		bad: []proto.Message{named(""), named("ab"), named("   "), named("\u00a0\u3000\u200d"), named(strings.Repeat("語", 101))},
+	},
+	"languages are 1 to 5 different tags": {
+		good: []proto.Message{
+			spoken("es"), spoken("es-MX"), spoken("zh-hant-tw", "yue"), spoken("a" + "ab"), spoken("es", "en", "fr", "de", "pt-br"),
+		},
+		bad: []proto.Message{
+			spoken(), spoken(""), spoken("e"), spoken("spanish language"), spoken("es_MX"), spoken("es-"), spoken("-es"), spoken("12"),
+			spoken("es", "es"), spoken("es", "en", "fr", "de", "pt", "it"), spoken("es\n"), spoken("es-" + strings.Repeat("a", 9)),
+		},
+	},
+	"a capacity is 2 or more, or left to the server": {
+		good: []proto.Message{seats(0), seats(2), seats(12), seats(1000)},
+		bad:  []proto.Message{seats(1), seats(-1), seats(1001)},
+	},
+	"an enum has a value that is known": {
+		good: []proto.Message{
+			&freev1.ListRoomsRequest{Level: freev1.Level_LEVEL_UPPER_ADVANCED, OrderBy: freev1.OrderBy_ORDER_BY_NEWEST},
+		},
+		bad: []proto.Message{
+			&freev1.ListRoomsRequest{Level: 8}, &freev1.ListRoomsRequest{OrderBy: 3}, &freev1.WatchRoomsRequest{Level: -1},
+			create(func(r *freev1.CreateRoomRequest) { r.Level = 99 }), room(&freev1.Room{Id: anID, Level: 8}),
+		},
+	},
+	"a message has 1 to 2000 characters on any number of lines": {
+		good: []proto.Message{say("a"), say("a\n\tb\n"), say("\U0001F468\u200d\U0001F469\u200d\U0001F467"), say(strings.Repeat("語", 2000))},
+		bad:  []proto.Message{say(""), say(" \n\t"), say("a\r\nb"), say("a\x00b"), say("a\u2028b"), say(strings.Repeat("語", 2001))},
+	},
+	"a page has no negative size, and one that is too large is lowered later": {
+		good: []proto.Message{list(0), list(1), list(1<<31 - 1), &freev1.ListOnlineUsersRequest{PageSize: 1<<31 - 1}},
+		bad:  []proto.Message{list(-1), list(-1 << 31), &freev1.ListOnlineUsersRequest{PageSize: -1}},
+	},
+	"a batch is 1 to 100 different ids": {
+		good: []proto.Message{&freev1.BatchGetUsersRequest{Ids: many(100)}, &freev1.GetPresenceRequest{UserIds: many(1)}},
+		bad: []proto.Message{
+			&freev1.BatchGetUsersRequest{}, &freev1.BatchGetUsersRequest{Ids: many(101)},
+			&freev1.BatchGetUsersRequest{Ids: []string{anID, anID}}, &freev1.BatchGetUsersRequest{Ids: []string{"1"}},
+			&freev1.GetPresenceRequest{}, &freev1.WatchPresenceRequest{UserIds: many(101)},
+		},
+	},
+	"a ban after a kick lasts up to 30 days": {
+		good: []proto.Message{kick(nil), kick(seconds(0)), kick(seconds(600)), kick(seconds(30 * 86400))},
+		bad:  []proto.Message{kick(seconds(-1)), kick(seconds(30*86400 + 1)), kick(&durationpb.Duration{Nanos: -1})},
+	},
+	"a profile leaves alone what it does not set": {
+		good: []proto.Message{
+			profile(&freev1.User{}), profile(&freev1.User{Country: "MX"}, "country", "bio"),
+			profile(&freev1.User{AvatarUrl: "https://example.org/a%20b.png?x=1"}, "avatar_url"),
+		},
+		bad: []proto.Message{
+			profile(nil), profile(&freev1.User{Country: "mx"}), profile(&freev1.User{Country: "MEX"}),
+			profile(&freev1.User{AvatarUrl: "http://example.org/a.png"}), profile(&freev1.User{AvatarUrl: "javascript:alert(1)"}),
+			profile(&freev1.User{AvatarUrl: "https://example.org/a b"}), profile(&freev1.User{DisplayName: "\u3000"}),
+			profile(&freev1.User{LearningLanguages: []string{"en", "en"}}),
+		},
+	},
+	"a mask names what the caller may change": {
+		good: []proto.Message{
+			profile(&freev1.User{}, "display_name", "avatar_url", "bio", "native_languages", "learning_languages", "country"),
+			room(&freev1.Room{Id: anID}, "name", "topic", "languages", "level", "capacity"),
+		},
+		bad: []proto.Message{
+			profile(&freev1.User{}, "role"), profile(&freev1.User{}, "username"), profile(&freev1.User{}, "nonsense"),
+			profile(&freev1.User{}, "bio", "id"), profile(&freev1.User{}, ""), profile(&freev1.User{}, "*"),
+			room(&freev1.Room{Id: anID}, "owner"), room(&freev1.Room{Id: anID}, "version"), room(&freev1.Room{Id: anID}, "owner.id"),
+		},
+	},
+	"an update names the room and no negative version": {
+		good: []proto.Message{&freev1.UpdateRoomRequest{Room: &freev1.Room{Id: anID, Capacity: 5}, Version: 3}},
+		bad: []proto.Message{
+			&freev1.UpdateRoomRequest{}, room(&freev1.Room{Name: "Slow Spanish"}), room(&freev1.Room{Id: "1"}),
+			&freev1.UpdateRoomRequest{Room: &freev1.Room{Id: anID}, Version: -1}, room(&freev1.Room{Id: anID, Capacity: 1}),
+		},
+	},
+}
+
 // TestLimits is the schema's part of checklist 1, 2, 4, 5 and 53, and the
 // bounds that the contract names.
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	tests := map[string]struct{ good, bad []proto.Message }{
-		"a password has 8 to 128 characters, any but NUL": {
-			good: []proto.Message{
-				password("12345678"), password(strings.Repeat("a", 128)), password(strings.Repeat("\U0001F600", 128)),
-				password(" \t\r\n\u202e\u200b\x01 "),
-			},
-			bad: []proto.Message{
-				password(""), password("1234567"), password(strings.Repeat("é", 7)), password(strings.Repeat("a", 129)),
-				password(strings.Repeat("a", 513)), password("1234\x005678"),
-			},
-		},
-		"a password to log in with may be too short to be right": {
-			good: []proto.Message{
-				&freev1.LoginRequest{Login: &freev1.LoginRequest_Username{Username: "ada"}, Password: "x"},
-				&freev1.ChangePasswordRequest{CurrentPassword: "x", NewPassword: "12345678"},
-				&freev1.DeleteAccountRequest{Password: "x"},
-			},
-			bad: []proto.Message{
-				&freev1.LoginRequest{Login: &freev1.LoginRequest_Username{Username: "ada"}},
-				&freev1.ChangePasswordRequest{CurrentPassword: "12345678", NewPassword: "1234567"},
-				&freev1.DeleteAccountRequest{},
-			},
-		},
-		"an e-mail address is ASCII and fits 254 bytes": {
-			good: []proto.Message{
-				email("a@b.org"), email("Ada.Lovelace+math@mail.example.org"),
-				email(strings.Repeat("a", 254-len("@example.org")) + "@example.org"),
-			},
-			bad: []proto.Message{
-				email(""), email("ada"), email("ada@"), email("@example.org"), email("a@b@example.org"),
-				email(" ada@example.org"), email("ada@example.org "), email("ada@example.org\r\n"), email("ada@example.org\n"),
-				email("ad\x00a@example.org"), email("аda@example.org"), email("ada@exаmple.org"), email("ada＠example.org"),
-				email("Ada <ada@example.org>"), email(strings.Repeat("a", 255-len("@example.org")) + "@example.org"),
-			},
-		},
-		"a username has 3 to 50 plain characters": {
-			good: []proto.Message{username("ada"), username("A_-9"), username(strings.Repeat("a", 50))},
-			bad: []proto.Message{
-				username(""), username("ad"), username(strings.Repeat("a", 51)), username("ada lovelace"), username("adä"),
-				username("ada\n"), username("a\u200bda"), username("\u202eada"), username("аda"), username("ada.l"), username("ada@b"),
-			},
-		},
-		"who logs in or is looked up is named in one way": {
-			good: []proto.Message{
-				&freev1.GetUserRequest{Key: &freev1.GetUserRequest_Username{Username: "ADA"}},
-				&freev1.GetRoomRequest{Key: &freev1.GetRoomRequest_Slug{Slug: "a-b2"}},
-			},
-			bad: []proto.Message{
-				&freev1.LoginRequest{Password: "correct horse"}, &freev1.GetUserRequest{}, &freev1.GetRoomRequest{},
-				&freev1.LoginRequest{Login: &freev1.LoginRequest_Email{}, Password: "correct horse"},
-				&freev1.GetUserRequest{Key: &freev1.GetUserRequest_Id{}}, &freev1.GetRoomRequest{Key: &freev1.GetRoomRequest_Slug{}},
-				&freev1.GetRoomRequest{Key: &freev1.GetRoomRequest_Slug{Slug: "../etc"}},
-			},
-		},
-		"a name is one line of 3 to 100 characters with something to see": {
-			good: []proto.Message{
-				named("abc"), named("日本語"), named("שלום"), named("نون"), named("a  b"),
-				named("\U0001F469\u200d\U0001F4BB abc"), named(strings.Repeat("語", 100)),
-			},
-			bad: []proto.Message{named(""), named("ab"), named("   "), named("\u00a0\u3000\u200d"), named(strings.Repeat("語", 101))},
-		},
-		"languages are 1 to 5 different tags": {
-			good: []proto.Message{
-				spoken("es"), spoken("es-MX"), spoken("zh-hant-tw", "yue"), spoken("a" + "ab"), spoken("es", "en", "fr", "de", "pt-br"),
-			},
-			bad: []proto.Message{
-				spoken(), spoken(""), spoken("e"), spoken("spanish language"), spoken("es_MX"), spoken("es-"), spoken("-es"), spoken("12"),
-				spoken("es", "es"), spoken("es", "en", "fr", "de", "pt", "it"), spoken("es\n"), spoken("es-" + strings.Repeat("a", 9)),
-			},
-		},
-		"a capacity is 2 or more, or left to the server": {
-			good: []proto.Message{seats(0), seats(2), seats(12), seats(1000)},
-			bad:  []proto.Message{seats(1), seats(-1), seats(1001)},
-		},
-		"an enum has a value that is known": {
-			good: []proto.Message{
-				&freev1.ListRoomsRequest{Level: freev1.Level_LEVEL_UPPER_ADVANCED, OrderBy: freev1.OrderBy_ORDER_BY_NEWEST},
-			},
-			bad: []proto.Message{
-				&freev1.ListRoomsRequest{Level: 8}, &freev1.ListRoomsRequest{OrderBy: 3}, &freev1.WatchRoomsRequest{Level: -1},
-				create(func(r *freev1.CreateRoomRequest) { r.Level = 99 }), room(&freev1.Room{Id: anID, Level: 8}),
-			},
-		},
-		"a message has 1 to 2000 characters on any number of lines": {
-			good: []proto.Message{say("a"), say("a\n\tb\n"), say("\U0001F468\u200d\U0001F469\u200d\U0001F467"), say(strings.Repeat("語", 2000))},
-			bad:  []proto.Message{say(""), say(" \n\t"), say("a\r\nb"), say("a\x00b"), say("a\u2028b"), say(strings.Repeat("語", 2001))},
-		},
-		"a page has no negative size, and one that is too large is lowered later": {
-			good: []proto.Message{list(0), list(1), list(1<<31 - 1), &freev1.ListOnlineUsersRequest{PageSize: 1<<31 - 1}},
-			bad:  []proto.Message{list(-1), list(-1 << 31), &freev1.ListOnlineUsersRequest{PageSize: -1}},
-		},
-		"a batch is 1 to 100 different ids": {
-			good: []proto.Message{&freev1.BatchGetUsersRequest{Ids: many(100)}, &freev1.GetPresenceRequest{UserIds: many(1)}},
-			bad: []proto.Message{
-				&freev1.BatchGetUsersRequest{}, &freev1.BatchGetUsersRequest{Ids: many(101)},
-				&freev1.BatchGetUsersRequest{Ids: []string{anID, anID}}, &freev1.BatchGetUsersRequest{Ids: []string{"1"}},
-				&freev1.GetPresenceRequest{}, &freev1.WatchPresenceRequest{UserIds: many(101)},
-			},
-		},
-		"a ban after a kick lasts up to 30 days": {
-			good: []proto.Message{kick(nil), kick(seconds(0)), kick(seconds(600)), kick(seconds(30 * 86400))},
-			bad:  []proto.Message{kick(seconds(-1)), kick(seconds(30*86400 + 1)), kick(&durationpb.Duration{Nanos: -1})},
-		},
-		"a profile leaves alone what it does not set": {
-			good: []proto.Message{
-				profile(&freev1.User{}), profile(&freev1.User{Country: "MX"}, "country", "bio"),
-				profile(&freev1.User{AvatarUrl: "https://example.org/a%20b.png?x=1"}, "avatar_url"),
-			},
-			bad: []proto.Message{
-				profile(nil), profile(&freev1.User{Country: "mx"}), profile(&freev1.User{Country: "MEX"}),
-				profile(&freev1.User{AvatarUrl: "http://example.org/a.png"}), profile(&freev1.User{AvatarUrl: "javascript:alert(1)"}),
-				profile(&freev1.User{AvatarUrl: "https://example.org/a b"}), profile(&freev1.User{DisplayName: "\u3000"}),
-				profile(&freev1.User{LearningLanguages: []string{"en", "en"}}),
-			},
-		},
-		"a mask names what the caller may change": {
-			good: []proto.Message{
-				profile(&freev1.User{}, "display_name", "avatar_url", "bio", "native_languages", "learning_languages", "country"),
-				room(&freev1.Room{Id: anID}, "name", "topic", "languages", "level", "capacity"),
-			},
-			bad: []proto.Message{
-				profile(&freev1.User{}, "role"), profile(&freev1.User{}, "username"), profile(&freev1.User{}, "nonsense"),
-				profile(&freev1.User{}, "bio", "id"), profile(&freev1.User{}, ""), profile(&freev1.User{}, "*"),
-				room(&freev1.Room{Id: anID}, "owner"), room(&freev1.Room{Id: anID}, "version"), room(&freev1.Room{Id: anID}, "owner.id"),
-			},
-		},
-		"an update names the room and no negative version": {
-			good: []proto.Message{&freev1.UpdateRoomRequest{Room: &freev1.Room{Id: anID, Capacity: 5}, Version: 3}},
-			bad: []proto.Message{
-				&freev1.UpdateRoomRequest{}, room(&freev1.Room{Name: "Slow Spanish"}), room(&freev1.Room{Id: "1"}),
-				&freev1.UpdateRoomRequest{Room: &freev1.Room{Id: anID}, Version: -1}, room(&freev1.Room{Id: anID, Capacity: 1}),
-			},
-		},
-	}
-	for rule, test := range tests {
+	for rule, test := range limits {
 		t.Run(rule, func(t *testing.T) {
 			t.Parallel()
 			for _, request := range test.good {

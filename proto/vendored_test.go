@@ -1,5 +1,5 @@
-// Package proto_test holds the contract to its promises: what api and code
-// rely on is compared with the descriptors that the generated code carries.
+// Package proto_test holds the contract to its promises: what clients and the
+// server rely on is compared with the descriptors in the generated code.
 package proto_test
 
 import (
