@@ -1,6 +1,6 @@
 // Command join sits down in a room and says who is there. It logs in, or
 // registers where there is no such account yet, and leaves when it is
-// interrupted.
+// interrupted, if it was told to stay until then.
 //
 //	go run ./client/examples/join -username bob -password 'seven blue kettles' -language es
 package main
@@ -35,7 +35,7 @@ func main() {
 	flag.StringVar(&w.password, "password", "", "their password")
 	flag.StringVar(&w.room, "room", "", "the room's slug; empty: the most popular one that has a free seat")
 	flag.StringVar(&w.language, "language", "", "where -room is empty: only rooms of this language")
-	flag.BoolVar(&w.stay, "stay", false, "stay until interrupted, and leave then; otherwise the seat is kept for five minutes")
+	flag.BoolVar(&w.stay, "stay", false, "stay until interrupted, and leave then; otherwise the seat stays taken")
 	flag.Parse()
 
 	if err := run(w, os.Stdout); err != nil {
@@ -79,7 +79,8 @@ func enter(ctx context.Context, c *client.Client, w wish) error {
 		w.email = w.username + "@example.org"
 	}
 	_, err = c.Register(ctx, w.email, w.username, w.password)
-	if client.Reason(err) == client.ReasonUsernameTaken {
+	switch client.Reason(err) {
+	case client.ReasonUsernameTaken, client.ReasonEmailTaken:
 		return errors.New("the password is wrong") // the account exists, and does not open with it
 	}
 	return explain(err)
