@@ -80,19 +80,22 @@ func translate(next connect.ServerFunc) connect.ServerFunc {
 // wireError returns what the caller may see of err and how long they should
 // wait; it leaves the reason and an internal error's cause in q, for the log.
 func wireError(err error, q *request) (*connect.Error, time.Duration) {
-	var authored *connect.Error
-	var known *talk.Error
-	var input *talk.InvalidInput
+	switch e := written(err).(type) {
+	case *connect.Error:
+		if speakable(e) {
+			q.reason = reasonOf(e)
+			return withRetry(e)
+		}
+	case *talk.Error:
+		if wireCode[e.Kind] != 0 {
+			q.reason = e.Reason
+			return domainError(e), retryOf(e)
+		}
+	case *talk.InvalidInput:
+		return invalidInput(e), 0
+	}
 	var large *http.MaxBytesError
 	switch {
-	case errors.As(err, &authored) && speakable(authored):
-		q.reason = reasonOf(authored)
-		return withRetry(authored, err)
-	case errors.As(err, &known) && wireCode[known.Kind] != 0:
-		q.reason = known.Reason
-		return domainError(known), retryOf(known)
-	case errors.As(err, &input):
-		return invalidInput(input), 0
 	case errors.Is(err, context.Canceled):
 		return connect.NewError(connect.CodeCanceled, sentenceCanceled).WithCause(err), 0
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
@@ -103,6 +106,26 @@ func wireError(err error, q *request) (*connect.Error, time.Duration) {
 	}
 	q.cause = err
 	return internalError(q.id, err), 0
+}
+
+// written finds the outermost error that somebody wrote for a caller, or nil.
+// What that one hides as its cause is not looked at.
+func written(err error) error {
+	switch e := err.(type) { //nolint:errorlint // it is the walk itself
+	case nil:
+		return nil
+	case *connect.Error, *talk.Error, *talk.InvalidInput:
+		return err
+	case interface{ Unwrap() error }:
+		return written(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			if found := written(inner); found != nil {
+				return found
+			}
+		}
+	}
+	return nil
 }
 
 // speakable reports whether a connect error was written for the caller:
@@ -146,9 +169,9 @@ func retryOf(e *talk.Error) time.Duration {
 }
 
 // withRetry adds RetryInfo to an authored error that should have it.
-func withRetry(wire *connect.Error, err error) (*connect.Error, time.Duration) {
+func withRetry(wire *connect.Error) (*connect.Error, time.Duration) {
 	if wire.Code() != connect.CodeUnavailable && wire.Code() != connect.CodeResourceExhausted {
-		return wire.WithCause(err), 0
+		return wire, 0
 	}
 	for _, d := range wire.Details() {
 		if m, err := connectproto.UnmarshalErrorDetail(d); err == nil {

@@ -1,0 +1,191 @@
+package server
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// cpu is what this process has computed so far.
+func cpu(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// bomb is that many mebibytes of blanks, gzipped.
+func bomb(t *testing.T, mebibytes int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	blanks := bytes.Repeat([]byte(" "), 1<<20)
+	for range mebibytes {
+		if _, err := z.Write(blanks); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func envelope(flags byte, size uint32, data string) string {
+	return string(append(binary.BigEndian.AppendUint32([]byte{flags}, size), data...))
+}
+
+// TestBody55 is checklist 55. It is not parallel: it measures the process.
+func TestBody55(t *testing.T) { //nolint:paralleltest // it measures the whole process
+	e := newEdge(t, nil)
+	fits := `{"id": "` + aRoomID + `"` + strings.Repeat(" ", bodyMost-46) + `}`
+	if got := e.post(getRoomPath, fits); got.status != http.StatusOK || len(fits) != bodyMost {
+		t.Errorf("%d bytes: %d %s", len(fits), got.status, got.body)
+	}
+	small := bomb(t, 60) // 60 KiB of gzip
+	for _, c := range []struct {
+		name, path string
+		length     int64 // announced; -1 is chunked
+		body       io.Reader
+		headers    []string
+		want       string
+	}{
+		{"64 KiB and one", getRoomPath, bodyMost + 1, strings.NewReader(fits + " "), nil, "BODY_TOO_LARGE"},
+		{"64 KiB and one, chunked", getRoomPath, -1, strings.NewReader(fits + " "), nil, "BODY_TOO_LARGE"},
+		{"200 MiB", getRoomPath, 200 << 20, io.LimitReader(zeros{}, 1<<20), nil, "BODY_TOO_LARGE"},
+		{"endless chunks", getRoomPath, -1, io.LimitReader(zeros{}, 16<<20), nil, "BODY_TOO_LARGE"},
+		{"a bomb", getRoomPath, int64(len(small)), bytes.NewReader(small), []string{"Content-Encoding: gzip"}, "BODY_TOO_LARGE"},
+		{"an envelope of 4 GiB", watchRoomsPath, -1, strings.NewReader(envelope(0, 1<<32-1, "x")), []string{"Content-Type: application/connect+json"}, "BODY_TOO_LARGE"},
+		{"that and what fills it", watchRoomsPath, -1, io.MultiReader(strings.NewReader(envelope(0, 1<<32-1, "")), io.LimitReader(zeros{}, 16<<20)), []string{"Content-Type: application/connect+json"}, "BODY_TOO_LARGE"},
+	} {
+		before := cpu(t)
+		got := e.raw(c.path, c.length, c.body, c.headers...)
+		took := cpu(t) - before
+		if !strings.Contains(got, c.want) || strings.Contains(got, "RetryInfo") {
+			t.Errorf("%s: got %q", c.name, got)
+		}
+		if took > 20*time.Millisecond {
+			t.Errorf("%s: %v of CPU", c.name, took)
+		}
+		t.Logf("%s: %v of CPU", c.name, took)
+	}
+	if e.fake.calls() != 1 {
+		t.Errorf("%d calls reached a handler", e.fake.calls())
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// raw sends a request over a connection of its own, and reads what comes back
+// while it still sends.
+func (e *edge) raw(path string, length int64, body io.Reader, headers ...string) string {
+	e.t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(e.t.Context(), "tcp", strings.TrimPrefix(e.url, "http://"))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	req, err := http.NewRequestWithContext(e.t.Context(), http.MethodPost, e.url+path, body)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	req.ContentLength = length
+	req.Header.Set("Content-Type", "application/json")
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	go func() { _ = req.Write(conn) }() // fails where the server is right not to read all
+	got := make([]byte, 8<<10)
+	n, _ := io.ReadAtLeast(conn, got, 1)
+	for n < len(got) && !strings.Contains(string(got[:n]), "\r\n0\r\n") && !strings.Contains(string(got[:n]), "}]}") {
+		more, err := conn.Read(got[n:])
+		n += more
+		if err != nil {
+			break
+		}
+	}
+	return string(got[:n])
+}
+
+// What is too large by its own account is refused in each protocol's own way.
+func TestBody55InEveryProtocol(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, nil)
+	req := getARoom()
+	big := strings.Repeat("x", 2*bodyMost)
+	req.ProtoReflect().SetUnknown(append([]byte{0xfa, 0x3f, 0x80, 0x80, 0x08}, big...)) // field 127: 128 KiB
+	want := failure{code: 8, reason: "BODY_TOO_LARGE"}
+	for protocol, options := range protocols {
+		if protocol == "connect json" {
+			continue // JSON does not carry unknown fields
+		}
+		ctx, info := as(t.Context(), "")
+		_, err := e.rooms(options...).GetRoom(ctx, req)
+		want.expect(t, protocol, err, info)
+	}
+	if records := e.log.records(t); len(records) != 3 || records[0]["reason"] != "BODY_TOO_LARGE" {
+		t.Errorf("logged %v", records)
+	}
+}
+
+// A body that trickles in ends the call when its time is up, not never.
+func TestBodyMustArrive(t *testing.T) {
+	t.Parallel()
+	body := &cappedBody{ReadCloser: io.NopCloser(strings.NewReader("ab")), control: http.NewResponseController(deadlines{})}
+	if _, err := io.ReadAll(body); err != nil || !body.arrived {
+		t.Errorf("%v, arrived %v", err, body.arrived)
+	}
+	if err := body.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+type deadlines struct{ http.ResponseWriter }
+
+func (deadlines) SetReadDeadline(time.Time) error { return nil }
+
+func TestTimeoutReadable(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{"": true, "5000": true, "9999999999": true, "10000000000": false, "-1": false, "1.5": false, "x": false} {
+		if got := timeoutReadable(http.Header{"Connect-Timeout-Ms": {value}}); got != want {
+			t.Errorf("Connect-Timeout-Ms %q: %v", value, got)
+		}
+	}
+	for value, want := range map[string]bool{"5S": true, "99999999H": true, "999999999H": false, "S": false, "5": false, "5x": false, "-5S": false} {
+		if got := timeoutReadable(http.Header{"Grpc-Timeout": {value}}); got != want {
+			t.Errorf("Grpc-Timeout %q: %v", value, got)
+		}
+	}
+}
+
+// TestCompression: answers of a size, and never events or secrets.
+func TestCompression(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, nil)
+	e.fake.set(func(context.Context, string) error { return nil })
+	for _, c := range []struct{ path, body, want string }{
+		{listRoomsPath, `{}`, "gzip"},
+		{getRoomPath, `{"id": "` + aRoomID + `"}`, ""},
+	} {
+		if got := e.post(c.path, c.body, "Accept-Encoding: gzip"); got.status != http.StatusOK || got.header.Get("Content-Encoding") != c.want {
+			t.Errorf("%s: %d %q", c.path, got.status, got.header.Get("Content-Encoding"))
+		}
+	}
+}
