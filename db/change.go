@@ -77,7 +77,25 @@ func (c *change) load(ctx context.Context) (*talk.State, error) {
 			return nil, errMoved
 		}
 	}
+	if err := c.former(ctx, &found); err != nil {
+		return nil, err
+	}
 	return found.state(c.clock), nil
+}
+
+// former finds who owned the rooms that are closed: the owner of an open one
+// sits in it. It takes a trip more, and only then.
+func (c *change) former(ctx context.Context, found *locked) error {
+	var owners []talk.UserID
+	for i := range found.rooms {
+		if !found.rooms[i].ClosedAt.IsZero() {
+			owners = append(owners, found.rooms[i].OwnerID)
+		}
+	}
+	if len(owners) == 0 {
+		return nil
+	}
+	return c.tx.run(ctx, query{c.sql(selectSummaries, bun.List(owners)), &found.owners})
 }
 
 // look finds the rooms that follow from the users, without a lock: what it
@@ -159,19 +177,17 @@ const (
 	ORDER BY id
 	?`
 
-	// Everybody who sits in the rooms, and of those that nobody sits in the owner.
 	selectSeats = `
 	SELECT p.room_id, p.user_id, u.username, u.display_name, u.avatar_url, p.state, p.state_since, p.joined_at
 	FROM participants AS p
 	JOIN users AS u ON u.id = p.user_id
 	WHERE p.room_id IN (?)
-	UNION ALL
-	SELECT r.id, u.id, u.username, u.display_name, u.avatar_url, '', NULL, NULL
-	FROM rooms AS r
-	JOIN users AS u ON u.id = r.owner_id
-	WHERE r.id IN (?)
-	  AND r.closed_at IS NOT NULL
-	ORDER BY joined_at, user_id`
+	ORDER BY p.joined_at, p.user_id`
+
+	selectSummaries = `
+	SELECT id AS user_id, username, display_name, avatar_url
+	FROM users
+	WHERE id IN (?)`
 )
 
 // locked is what a change has locked, as it was read.
@@ -180,6 +196,7 @@ type locked struct {
 	users    []userRow
 	sessions []sessionRow
 	seats    []seatRow
+	owners   []seatRow // of closed rooms
 	bans     []banRow
 	places   []placeRow
 	now      []clockRow
@@ -207,7 +224,7 @@ func (c *change) locks(found *locked) []query {
 		add(&found.sessions, lockSessions, users, locking)
 	}
 	if len(c.rooms) > 0 {
-		add(&found.seats, selectSeats, rooms, rooms)
+		add(&found.seats, selectSeats, rooms)
 		add(&found.bans, selectBans, rooms)
 	}
 	if len(c.scope.Users) > 0 {
@@ -243,15 +260,16 @@ func (l *locked) view(row *roomRow) talk.RoomView {
 	var view talk.RoomView
 	var owner talk.UserSummary
 	for i := range l.seats {
-		seat := &l.seats[i]
-		if seat.RoomID != row.ID {
-			continue
-		}
-		if seat.UserID == row.OwnerID {
-			owner = seat.summary()
-		}
-		if seat.State != "" {
+		if seat := &l.seats[i]; seat.RoomID == row.ID {
 			view.Participants = append(view.Participants, seat.participant(row.OwnerID))
+			if seat.UserID == row.OwnerID {
+				owner = seat.summary()
+			}
+		}
+	}
+	for i := range l.owners {
+		if l.owners[i].UserID == row.OwnerID {
+			owner = l.owners[i].summary()
 		}
 	}
 	view.Room = row.room(owner)
@@ -270,8 +288,8 @@ func (l *locked) place(id talk.UserID) (seat, owns talk.RoomID) {
 		}
 	}
 	for i := range l.seats { // of members nobody asked for by name
-		if s := &l.seats[i]; s.UserID == id && s.State != "" {
-			seat = s.RoomID
+		if l.seats[i].UserID == id {
+			seat = l.seats[i].RoomID
 		}
 	}
 	for i := range l.rooms {
