@@ -30,8 +30,12 @@ func (s *Rooms) RoomBySlug(ctx context.Context, slug string) (RoomView, error) {
 	return s.Reader.RoomBySlug(ctx, slug)
 }
 
-// List returns a page of open rooms.
+// List returns a page of open rooms. A language goes by any of its tags: "iw"
+// also finds rooms for "he", which is how they are stored.
 func (s *Rooms) List(ctx context.Context, q RoomQuery) (RoomPage, error) {
+	if canonical, ok := canonicalLanguage(q.Language); ok {
+		q.Language = canonical
+	}
 	return s.Store.Rooms(ctx, q)
 }
 
