@@ -1,3 +1,87 @@
 // Package cache holds everything that lives in Redis: the cache of rooms and
-// people, the notes on sessions, and the limiter.
+// people, the notes on sessions, and the limiter. The database holds the
+// truth; what is here makes it fast, and losing it costs speed alone.
+//
+// # Terms
+//
+//   - An entry is what Redis holds under a key: a value, an absence (there is
+//     no such thing) or a lease (somebody is loading it).
+//   - The truth is the database, behind [talk.Source].
+//   - To forget a key is to unlink its entry, whatever it is, and to tell the
+//     nodes. A writer forgets after its commit and before its reply.
+//   - A key is dirty where a writer of this process could not forget it.
+//   - Redis is trusted while it has answered a heartbeat that was sent less
+//     than a second ago and everything was told again since it was last away.
+//
+// # The protocol
+//
+// One key, one round trip a step, and no assumption on time. A reader sends
+// SET key L<token> NX GET PX 3000. The answer is the value, or the absence, or
+// somebody else's lease; or nothing, and then the lease is the reader's own:
+// it loads from the truth and fills by a script that writes only while its
+// lease stands. Forgetting takes the lease away with the entry, so what was
+// loaded before a write is never stored after it.
+//
+//	reader                     Redis                writer
+//	SET room:{7} L1 NX GET  →  nothing: L1 stands
+//	loads version 3                                 commits version 4
+//	                           key unlinked      ←  Forget(room:7)
+//	                                                replies
+//	fill if L1 stands       →  0: it does not
+//	SET room:{7} L2 NX GET  →  nothing: L2 stands
+//	loads version 4
+//	fill if L2 stands       →  1
+//
+// The first reader, which began before the reply, answers version 3; none that
+// began after it can. Other readers wait up to 60 ms for who has the lease,
+// then read the truth themselves and store nothing. In a process, callers
+// share a load only where it began after they came; who comes later shares the
+// next. So a thousand misses at once are at most two loads a node.
+//
+// # Keys
+//
+// All begin with the configured prefix, f2t: by default. Every TTL is varied,
+// so that what was stored together does not end together.
+//
+//	room:{<id>}                             room and participants   5 min
+//	slug:{<slug>}                           a room's id             30 min
+//	user:{<id>}                             profile, current room   30 min
+//	username:{<folded>}                     a user's id             30 min
+//	(absence of any of these                                        15–30 s)
+//	session:{<id>}                          last use, a hint        7 d
+//	rl:<policy>:<limit>/<window>:{<key>}    sliding log             the window
+//
+// # The limiter
+//
+// A limit is an exact log of what was given, in Redis, by Redis's clock: no
+// window of its length ever holds more, over all nodes. Each node also logs
+// what it gave itself, and the stricter log decides; where Redis turns out to
+// know less than a node, because it lost something, the node tells it again.
+// A refusal is remembered until it ends, so that a flood costs no trips.
+//
+// Where only failures count, an attempt holds a pending place until it ends.
+// With a limit of 5, a hundred wrong passwords at once are five attempts; when
+// those have failed the other 95 are refused. Two hundred right ones at once
+// are five at a time, each giving its place to the next in line.
+//
+// # When Redis is gone
+//
+//   - Reads of rooms and people go to the truth, by the same shared loads, and
+//     store nothing. The calls under way pay one time-out; after five failures
+//     nothing is sent until a heartbeat is answered.
+//   - Forget returns an error and the keys are dirty: this process does not
+//     read them from Redis until they are unlinked, which it keeps trying.
+//     Before Redis is trusted again each node unlinks once more what it
+//     unlinked in the last minute (a failover may have lost that) and calls
+//     Config.Recover, which tells what nobody told, be its writer dead.
+//   - Notes on sessions are not taken and not read; the lists show what the
+//     database knows.
+//   - Limits go on in the process, each node giving its share: the limit over
+//     the live nodes, at least one. None opens. What was given alone is told
+//     to Redis when it is back, and ends of attempts that it did not hear.
+//   - free2talk_degraded{role} is 1, and the log says so once.
+//
+// A Redis that answers but cannot serve (a replica, loading, out of memory,
+// without a master) counts as gone. A value of the wrong type or shape is a
+// miss, counted, and unlinked.
 package cache

@@ -20,6 +20,10 @@ const loadTimeout = 5 * time.Second
 type group[T any] struct {
 	// load returns the value of each key, or an error for all that it has none for.
 	load func(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]T, error)
+	// glance, where it is set, is the quick beginning of a load: it returns the
+	// values, or nil and the load that goes on from there. It runs in the
+	// goroutine of a caller, which it may keep from giving up for a moment.
+	glance func(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]T, func() (map[talk.Key]T, error))
 
 	mu    sync.Mutex
 	lines map[talk.Key]*line[T]
@@ -41,8 +45,11 @@ type flight[T any] struct {
 
 // trip is one call of load, for the flights of one or several keys.
 type trip struct {
-	waiters int
+	ctx     context.Context
 	cancel  context.CancelFunc
+	keys    []talk.Key
+	since   time.Time
+	waiters int
 }
 
 func newGroup[T any](load func(context.Context, []talk.Key, time.Time) (map[talk.Key]T, error)) *group[T] {
@@ -51,7 +58,10 @@ func newGroup[T any](load func(context.Context, []talk.Key, time.Time) (map[talk
 
 // do returns the value of each key. Values are shared: nobody changes them.
 func (g *group[T]) do(ctx context.Context, keys []talk.Key) (map[talk.Key]T, error) {
-	flights := g.board(ctx, keys)
+	flights, mine := g.board(ctx, keys)
+	if mine != nil {
+		g.depart(mine)
+	}
 	values := make(map[talk.Key]T, len(keys))
 	var err error
 	for i, f := range flights {
@@ -70,8 +80,9 @@ func (g *group[T]) do(ctx context.Context, keys []talk.Key) (map[talk.Key]T, err
 	return values, err
 }
 
-// board finds or starts a flight for each key.
-func (g *group[T]) board(ctx context.Context, keys []talk.Key) []*flight[T] {
+// board finds a flight for each key, and returns the trip that the caller is
+// to make, if any.
+func (g *group[T]) board(ctx context.Context, keys []talk.Key) ([]*flight[T], *trip) {
 	now := time.Now()
 	flights := make([]*flight[T], len(keys))
 	var mine []talk.Key
@@ -92,48 +103,69 @@ func (g *group[T]) board(ctx context.Context, keys []talk.Key) []*flight[T] {
 		}
 		flights[i].waiters++
 	}
-	g.start(mine)
-	return flights
+	return flights, g.start(mine)
 }
 
 func newFlight[T any](ctx context.Context, now time.Time) *flight[T] {
 	return &flight[T]{ctx: ctx, since: now, done: make(chan struct{})}
 }
 
-// start begins one trip for the running flights of keys. The lock is held.
-func (g *group[T]) start(keys []talk.Key) {
+// start makes one trip for the running flights of keys. The lock is held.
+func (g *group[T]) start(keys []talk.Key) *trip {
 	if len(keys) == 0 {
-		return
+		return nil
 	}
 	first := g.lines[keys[0]].running
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(first.ctx), loadTimeout)
-	t := &trip{cancel: cancel}
-	since := first.since
+	t := &trip{keys: keys, since: first.since}
+	t.ctx, t.cancel = context.WithTimeout(context.WithoutCancel(first.ctx), loadTimeout)
 	for _, key := range keys {
 		f := g.lines[key].running
 		f.trip = t
 		t.waiters += f.waiters
-		if f.since.Before(since) {
-			since = f.since
+		if f.since.Before(t.since) {
+			t.since = f.since
 		}
 	}
-	go g.fly(ctx, cancel, keys, since)
+	return t
 }
 
-// fly loads keys, hands the values out, and starts the flights that waited.
-func (g *group[T]) fly(ctx context.Context, cancel context.CancelFunc, keys []talk.Key, since time.Time) {
-	defer cancel()
+// depart begins a trip in the caller's goroutine, and leaves what takes long
+// to another, so that the caller can give up.
+func (g *group[T]) depart(t *trip) {
+	rest := func() (map[talk.Key]T, error) { return g.load(t.ctx, t.keys, t.since) }
+	if g.glance != nil {
+		var values map[talk.Key]T
+		err := error(errPanicked)
+		func() {
+			defer func() {
+				if rest == nil || err != nil {
+					g.land(t, values, err)
+				}
+			}()
+			values, rest = g.glance(t.ctx, t.keys, t.since)
+			err = nil
+		}()
+		if rest == nil {
+			return
+		}
+	}
+	go g.fly(t, rest)
+}
+
+// fly loads, hands the values out, and sends off those who waited.
+func (g *group[T]) fly(t *trip, load func() (map[talk.Key]T, error)) {
 	var values map[talk.Key]T
 	err := error(errPanicked) // stays where load panics, so that nobody waits for ever
-	defer func() { g.land(keys, values, err) }()
-	values, err = g.load(ctx, keys, since)
+	defer func() { g.land(t, values, err) }()
+	values, err = load()
 }
 
-func (g *group[T]) land(keys []talk.Key, values map[talk.Key]T, err error) {
+func (g *group[T]) land(t *trip, values map[talk.Key]T, err error) {
+	t.cancel()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var again []talk.Key
-	for _, key := range keys {
+	for _, key := range t.keys {
 		l := g.lines[key]
 		f := l.running
 		var ok bool
@@ -148,7 +180,9 @@ func (g *group[T]) land(keys []talk.Key, values map[talk.Key]T, err error) {
 		l.running, l.next = l.next, nil
 		again = append(again, key)
 	}
-	g.start(again)
+	if next := g.start(again); next != nil {
+		go g.fly(next, func() (map[talk.Key]T, error) { return g.load(next.ctx, next.keys, next.since) })
+	}
 }
 
 // leave gives up waiting for flights.

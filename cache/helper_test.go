@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -55,9 +56,9 @@ func embedded(t *testing.T) corner {
 }
 
 // own is a Redis that the test may break.
-func own(t *testing.T) (*testenv.Server, corner) {
+func own(t testing.TB, args ...string) (*testenv.Server, corner) {
 	t.Helper()
-	server := testenv.StartRedis(t)
+	server := testenv.StartRedis(t, args...)
 	return server, corner{server.URL(), testenv.Prefix(t)}
 }
 
@@ -179,7 +180,9 @@ func (n *numbers) load(_ context.Context, keys []talk.Key) (map[talk.Key]int, er
 
 // cache returns a node's cache of the numbers.
 func (n *numbers) cache(r *Redis) *Typed[int] {
-	return NewTyped(r, "room", Codec[int](jsonCodec[int]{}), n.load)
+	c := NewTyped(r, "room", Codec[int](jsonCodec[int]{}), n.load)
+	c.proof.each = 0 // loads are counted
+	return c
 }
 
 // get reads a number that must be there.
@@ -197,3 +200,11 @@ type redisClient = redis.UniversalClient
 
 // raw is a client beside the cache, to look and to plant.
 func raw(r *Redis) redis.UniversalClient { return r.client }
+
+// spell is how long a test of chance runs: longer where the run asks for it.
+func spell(short time.Duration) time.Duration {
+	if long, err := time.ParseDuration(os.Getenv("FREE2TALK_TEST_LONG")); err == nil {
+		return long
+	}
+	return short
+}

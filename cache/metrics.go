@@ -90,6 +90,8 @@ type tally struct {
 
 func (t tally) count(ctx context.Context) { t.counter.Add(ctx, 1, t.options...) }
 
+func (t tally) add(ctx context.Context, n int) { t.counter.Add(ctx, int64(n), t.options...) }
+
 // stats is what is counted of one cache.
 type stats struct {
 	hit, miss, negative, wait, stale, err tally

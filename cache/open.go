@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +29,7 @@ type Config struct {
 	//	rediss://…                                        the same over TLS
 	//	redis+sentinel://[:password@]host:port,…/master   the master that Sentinels name
 	//	redis+cluster://[user:password@]host:port,…       a Cluster
+	//	rediss+sentinel://…, rediss+cluster://…           the same over TLS
 	//
 	// It must be set; see [Embedded] for one that needs no server.
 	URL string
@@ -129,8 +131,15 @@ func parseURL(raw string) (*redis.UniversalOptions, error) {
 	}
 	options := &redis.UniversalOptions{Username: u.User.Username()}
 	options.Password, _ = u.User.Password()
-	switch u.Scheme {
-	case "redis", "rediss":
+	plain, secure := strings.CutPrefix(u.Scheme, "rediss")
+	if secure {
+		plain = "redis" + plain
+		options.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	} else {
+		plain = u.Scheme
+	}
+	switch plain {
+	case "redis":
 		return parseSingle(raw)
 	case "redis+sentinel":
 		options.MasterName = strings.Trim(u.Path, "/")
@@ -145,7 +154,8 @@ func parseURL(raw string) (*redis.UniversalOptions, error) {
 	}
 	options.Addrs = strings.Split(serverList(raw), ",")
 	for _, addr := range options.Addrs {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
+		_, port, err := net.SplitHostPort(addr)
+		if _, wrong := strconv.ParseUint(port, 10, 16); err != nil || wrong != nil {
 			return nil, errors.New("redis: the URL lists its servers as host:port,host:port")
 		}
 	}

@@ -35,6 +35,7 @@ type Typed[T any] struct {
 	load  Load[T]
 	group *group[found[T]]
 	stats *stats
+	proof proof
 }
 
 // found is a value, or that there is none.
@@ -48,8 +49,9 @@ type found[T any] struct {
 func NewTyped[T any](r *Redis, name string, codec Codec[T], load Load[T]) *Typed[T] {
 	for i, row := range table {
 		if row.name == name && row.entry {
-			t := &Typed[T]{redis: r, row: row, kind: byte('a' + i), codec: codec, load: load, stats: r.metrics.stats(name)}
+			t := &Typed[T]{redis: r, row: row, kind: byte('a' + i), codec: codec, load: load, stats: r.metrics.stats(name), proof: proof{each: proveEach, after: beatLasts}}
 			t.group = newGroup(t.fetch)
+			t.group.glance = t.glance
 			return t
 		}
 	}
@@ -99,25 +101,46 @@ func (t *Typed[T]) Invalidate(ctx context.Context, keys ...talk.Key) error {
 // fetch finds keys in Redis, or loads them. Callers of this process wait for
 // it in the group; since is when the first of them came.
 func (t *Typed[T]) fetch(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]found[T], error) {
-	f := &fetch[T]{Typed: t, ctx: ctx, values: make(map[talk.Key]found[T], len(keys)), patience: time.Now().Add(mostLeaseLag)}
-	for pause := firstPause; len(keys) > 0; pause *= 2 {
-		keys = f.bypass(keys, since)
-		waiting := f.ask(keys)
-		if err := f.fill(); err != nil {
-			return f.values, err
-		}
-		if keys = waiting; len(keys) == 0 {
-			break
-		}
-		if time.Now().After(f.patience) {
-			f.through = append(f.through, keys...)
-			break
-		}
-		if err := sleep(ctx, jitter(pause)); err != nil {
-			return f.values, err
-		}
+	values, rest := t.glance(ctx, keys, since)
+	if rest == nil {
+		return values, nil
 	}
-	return f.values, f.readThrough()
+	return rest()
+}
+
+// glance asks Redis once, which is all there is to it where Redis has
+// everything, and returns what is left to do.
+func (t *Typed[T]) glance(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]found[T], func() (map[talk.Key]found[T], error)) {
+	f := &fetch[T]{Typed: t, ctx: ctx, since: since, values: make(map[talk.Key]found[T], len(keys))}
+	waiting := f.ask(f.bypass(keys))
+	if len(f.values) == len(keys) {
+		return f.values, nil
+	}
+	return nil, func() (map[talk.Key]found[T], error) { return f.values, f.finish(waiting) }
+}
+
+// finish loads what this trip has the leases of, waits a little for what
+// somebody else loads, and then reads it from the truth.
+func (f *fetch[T]) finish(waiting []talk.Key) error {
+	patience := time.Now().Add(mostLeaseLag)
+	for pause := firstPause; ; pause *= 2 {
+		if err := f.fill(); err != nil {
+			return err
+		}
+		if len(waiting) == 0 {
+			break
+		}
+		if time.Now().After(patience) {
+			f.stats.wait.add(f.ctx, len(waiting))
+			f.through = append(f.through, waiting...)
+			break
+		}
+		if err := sleep(f.ctx, jitter(pause)); err != nil {
+			return err
+		}
+		waiting = f.ask(f.bypass(waiting))
+	}
+	return f.readThrough()
 }
 
 const firstPause = 2 * time.Millisecond
@@ -126,18 +149,19 @@ const firstPause = 2 * time.Millisecond
 type fetch[T any] struct {
 	*Typed[T]
 
-	ctx      context.Context
-	values   map[talk.Key]found[T]
-	leases   map[talk.Key]string // that this trip holds
-	through  []talk.Key          // to be loaded and not stored
-	patience time.Time
+	ctx     context.Context
+	since   time.Time // when the first who wants it came
+	values  map[talk.Key]found[T]
+	leases  map[talk.Key]string // that this trip holds
+	through []talk.Key          // to be loaded and not stored
 }
 
 // bypass returns the keys that Redis may be asked for. Who has already waited
 // through one time-out is not made to wait through another.
-func (f *fetch[T]) bypass(keys []talk.Key, since time.Time) (ask []talk.Key) {
+func (f *fetch[T]) bypass(keys []talk.Key) (ask []talk.Key) {
 	r := f.redis
-	if !r.Usable() || r.cache.breaker.failedSince(since) {
+	if !r.Usable() || r.cache.breaker.failedSince(f.since) {
+		f.stats.err.add(f.ctx, len(keys))
 		f.through = append(f.through, keys...)
 		return nil
 	}
@@ -146,6 +170,7 @@ func (f *fetch[T]) bypass(keys []talk.Key, since time.Time) (ask []talk.Key) {
 	}
 	for _, key := range keys {
 		if r.dirty.has(key) {
+			f.stats.err.count(f.ctx)
 			f.through = append(f.through, key)
 		} else {
 			ask = append(ask, key)
@@ -213,6 +238,7 @@ func (f *fetch[T]) sort(key talk.Key, lease string, c *call) (waiting bool) {
 		}
 		f.stats.hit.count(f.ctx)
 		f.values[key] = found[T]{value, true}
+		f.prove(key, entry)
 	}
 	return false
 }

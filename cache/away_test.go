@@ -1,0 +1,246 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// Defect 12: Redis down costs a request at most a time-out, and the state is
+// visible.
+func TestFrozen(t *testing.T) {
+	t.Parallel()
+	server, where := own(t)
+	r := where.open(t, quick)
+	world := newNumbers()
+	world.set(roomA, 1)
+	c := world.cache(r)
+	get(t, c, roomA)
+	server.Stop()
+	var worst time.Duration
+	for i := range 2000 {
+		world.set(roomA, i)
+		began := time.Now()
+		equal(t, "value", get(t, c, roomA), i)
+		worst = max(worst, time.Since(began))
+	}
+	if worst > 5*defaultTimeout { // one time-out, and a busy machine
+		t.Errorf("a read took %s", worst)
+	}
+	await(t, "the cache to count as away", func() bool { return !r.Usable() })
+	frozen := time.Now()
+	for range 1000 {
+		get(t, c, roomA)
+	}
+	t.Logf("worst read %s; %s a read while away", worst, time.Since(frozen)/1000)
+	if err := r.Forget(t.Context(), roomA); !errors.Is(err, errAway) {
+		t.Errorf("forgotten by a frozen Redis: %v", err)
+	}
+	server.Cont()
+	resumed := time.Now()
+	await(t, "the cache to be used again", r.Usable)
+	t.Logf("used again after %s", time.Since(resumed))
+	await(t, "a read without a load", func() bool {
+		loads := world.loads.Load()
+		equal(t, "value", get(t, c, roomA), 1999)
+		return world.loads.Load() == loads
+	})
+}
+
+// Defect 16: it comes back by itself, however long Redis was away.
+func TestAwayForLong(t *testing.T) {
+	t.Parallel()
+	server, where := own(t)
+	server.Kill()
+	r := where.idle(t, quick) // it starts without Redis
+	world := newNumbers()
+	world.set(roomA, 1)
+	c := world.cache(r)
+	for range 40 { // attempts: four times as many as after which the original gave up
+		r.beat(t.Context())
+		equal(t, "value", get(t, c, roomA), 1)
+		if err := r.Forget(t.Context(), roomA); !errors.Is(err, errAway) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	equal(t, "used", r.Usable(), false)
+	server.Restart()
+	watch(t, r)
+	await(t, "the cache to be used", r.Usable)
+	await(t, "the dirty keys to be unlinked", func() bool { return !r.dirty.has(roomA) })
+	await(t, "a read without a load", func() bool {
+		loads := world.loads.Load()
+		equal(t, "value", get(t, c, roomA), 1)
+		return world.loads.Load() == loads
+	})
+}
+
+// Defect 11: what could not be invalidated is invalidated before the cache is
+// used again, also when the writer died meanwhile.
+func TestWriteWhileAway(t *testing.T) {
+	t.Parallel()
+	server, where := own(t, "--appendonly", "yes", "--appendfsync", "always") // it keeps what it held
+	world := newNumbers()
+	world.set(roomA, 1)
+	var untold atomic.Value // the outbox
+	var other *Redis
+	var recoveries atomic.Int64
+	writer := where.idle(t)
+	stop, cancel := context.WithCancel(t.Context())
+	go func() { _ = writer.Run(stop) }()
+	other = where.open(t, func(c *Config) {
+		c.Recover = func(ctx context.Context) error {
+			if recoveries.Add(1) == 2 {
+				return errors.New("the database is away too")
+			}
+			if key, ok := untold.Load().(talk.Key); ok {
+				return other.Forget(ctx, key)
+			}
+			return nil
+		}
+	})
+	await(t, "the writer", writer.Usable)
+	equal(t, "before", get(t, world.cache(writer), roomA), 1)
+	here := world.cache(other)
+	equal(t, "before", get(t, here, roomA), 1)
+
+	server.Kill()
+	untold.Store(roomA)
+	world.set(roomA, 2)
+	if err := writer.Forget(t.Context(), roomA); !errors.Is(err, errAway) {
+		t.Fatalf("forgotten while redis is away: %v", err)
+	}
+	equal(t, "the writer's own read", get(t, world.cache(writer), roomA), 2)
+	cancel() // the writer dies
+	await(t, "the other to notice", func() bool { return !other.Usable() })
+	server.Restart()
+	kept, err := raw(other).Get(t.Context(), other.keys.entry(roomA)).Result()
+	check(t, err)
+	equal(t, "what Redis kept", kept[valueHead:], "1")
+	await(t, "the other to use redis again", func() bool {
+		equal(t, "every read", get(t, here, roomA), 2)
+		return other.Usable()
+	})
+	equal(t, "after", get(t, here, roomA), 2)
+	if n := recoveries.Load(); n < 3 { // at the start; the one that failed; the one that told
+		t.Errorf("%d recoveries", n)
+	}
+}
+
+func TestDirtyKeysAreNotRead(t *testing.T) {
+	t.Parallel()
+	_, where := own(t)
+	r := where.idle(t)
+	trustNow(t, r)
+	world := newNumbers()
+	world.set(roomA, 2)
+	c := world.cache(r)
+	check(t, raw(r).Set(t.Context(), r.keys.entry(roomA), filled(newLease(), 'a', []byte("1")), time.Hour).Err())
+	equal(t, "while it is believed", get(t, c, roomA), 1)
+	r.dirty.mark([]talk.Key{roomA})
+	equal(t, "while it is dirty", get(t, c, roomA), 2)
+	equal(t, "what others read", raw(r).Exists(t.Context(), r.keys.entry(roomA)).Val(), 1)
+	r.flush(t.Context())
+	equal(t, "what others read", raw(r).Exists(t.Context(), r.keys.entry(roomA)).Val(), 0)
+	equal(t, "dirty", r.dirty.has(roomA), false)
+	trustNow(t, r)
+	equal(t, "after", get(t, c, roomA), 2)
+	equal(t, "stored", raw(r).Exists(t.Context(), r.keys.entry(roomA)).Val(), 1)
+}
+
+// trustNow is what Run does at first, and nothing after it.
+func trustNow(t *testing.T, r *Redis) {
+	t.Helper()
+	r.beat(t.Context())
+	if epoch, due := r.trust.recoveryDue(time.Now()); due {
+		r.recover(t.Context(), epoch)
+	}
+	equal(t, "used", r.Usable(), true)
+}
+
+func TestANodeThatSleptDoesNotBelieve(t *testing.T) {
+	t.Parallel()
+	trust := newTrust()
+	now := time.Now()
+	trust.heard(now, "a")
+	epoch, due := trust.recoveryDue(now)
+	equal(t, "due", due, true)
+	equal(t, "whole", trust.recovered(epoch, nil), true)
+	equal(t, "at once", trust.usable(now.Add(beatLasts)), true)
+	trust.heard(now.Add(beatLasts+time.Millisecond), "a") // the first thing it does when it wakes
+	equal(t, "after a silence", trust.usable(now.Add(beatLasts+time.Millisecond)), false)
+}
+
+func TestAnotherMasterIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	trust := newTrust()
+	now := time.Now()
+	trust.heard(now, "a")
+	epoch, _ := trust.recoveryDue(now)
+	trust.heard(now, "b")
+	equal(t, "whole", trust.recovered(epoch, nil), true) // it was not whole: nothing was lost
+	trust.heard(now.Add(time.Millisecond), "c")
+	equal(t, "after a failover", trust.usable(now.Add(time.Millisecond)), false)
+}
+
+func TestServerThatCannotServe(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]struct{ break_, mend [2]string }{
+		"a replica":      {[2]string{"replica-read-only", "yes"}, [2]string{}},
+		"full of values": {[2]string{"maxmemory", "1"}, [2]string{"maxmemory", "0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, where := own(t)
+			r := where.open(t)
+			ctx := t.Context()
+			wrong, right := func() error { return raw(r).ConfigSet(ctx, fault.break_[0], fault.break_[1]).Err() },
+				func() error { return raw(r).ConfigSet(ctx, fault.mend[0], fault.mend[1]).Err() }
+			if fault.mend[0] == "" {
+				wrong = func() error { return raw(r).Do(ctx, "replicaof", "127.0.0.1", "1").Err() }
+				right = func() error { return raw(r).Do(ctx, "replicaof", "no", "one").Err() }
+			}
+			world := newNumbers()
+			c := world.cache(r)
+			check(t, wrong())
+			for i := range 20 {
+				world.set(roomA, i)
+				equal(t, "value", get(t, c, roomA), i)
+			}
+			if err := r.Forget(ctx, roomA); !errors.Is(err, errAway) && name == "a replica" {
+				t.Errorf("forgotten on a replica: %v", err)
+			}
+			l := NewLimiter(r, nil)
+			v := take(t, l, limitOf(1, time.Hour), "k", 1)
+			equal(t, "allowed", v.Allowed, true)
+			equal(t, "local", v.Local, name == "a replica") // a full one still counts
+			check(t, right())
+			await(t, "the cache to be used", func() bool {
+				equal(t, "value", get(t, c, roomA), 19)
+				loads := world.loads.Load()
+				get(t, c, roomA)
+				return r.Usable() && world.loads.Load() == loads
+			})
+		})
+	}
+}
+
+func TestFlushed(t *testing.T) {
+	t.Parallel()
+	_, where := own(t)
+	r := where.open(t)
+	world := newNumbers()
+	c := world.cache(r)
+	for i := range 200 {
+		world.set(roomA, i)
+		check(t, r.Forget(t.Context(), roomA))
+		if i%7 == 0 {
+			check(t, raw(r).FlushAll(t.Context()).Err())
+		}
+		equal(t, "value", get(t, c, roomA), i)
+	}
+}

@@ -1,0 +1,90 @@
+package cache
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestURLs(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"redis://127.0.0.1:6379":                      "127.0.0.1:6379",
+		"redis://:secret@127.0.0.1:6379/2":            "127.0.0.1:6379 secret 2",
+		"rediss://me:secret@cache.example:6380":       "cache.example:6380 secret me tls",
+		"redis+sentinel://:secret@a:1,b:2,c:3/master": "a:1,b:2,c:3 secret master",
+		"redis+cluster://me:secret@a:1,b:2":           "a:1,b:2 secret me",
+		"redis+cluster://a:1":                         "a:1",
+		"rediss+cluster://a:1,b:2":                    "a:1,b:2 tls",
+		"rediss+sentinel://a:1,b:2/master":            "a:1,b:2 master tls",
+	} {
+		o, err := parseURL(url)
+		if err != nil {
+			t.Errorf("%s: %v", url, err)
+			continue
+		}
+		got := []string{strings.Join(o.Addrs, ",")}
+		for _, part := range []string{o.Password, o.Username, o.MasterName} {
+			if part != "" {
+				got = append(got, part)
+			}
+		}
+		if o.DB != 0 {
+			got = append(got, "2")
+		}
+		if o.TLSConfig != nil {
+			got = append(got, "tls")
+		}
+		equal(t, url, strings.Join(got, " "), want)
+	}
+}
+
+// Checklist 64: what is wrong is said without the password.
+func TestWrongURLs(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"", "localhost:6379", "http://:hunter2@a:1", "redis+sentinel://:hunter2@a:1,b:2", "redis+cluster://:hunter2@a,b",
+		"redis://:hunter2@a:port", "redis://:hunter2@a:1/notanumber", "redis+cluster://me:hunter2@a:1,b:%zz", "redis://me:hunt%zzer2@a:1",
+	} {
+		r, err := Open(Config{URL: url})
+		if err == nil {
+			t.Errorf("%q was taken: %s", url, r)
+		} else if strings.Contains(err.Error(), "hunt") {
+			t.Errorf("the password is told: %v", err)
+		}
+	}
+}
+
+func TestStringHidesThePassword(t *testing.T) {
+	t.Parallel()
+	r, err := Open(Config{URL: "redis://:hunter2@127.0.0.1:1"})
+	check(t, err)
+	defer r.Close()
+	equal(t, "string", r.String(), "redis 127.0.0.1:1")
+}
+
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	opened := 0
+	b := newBreaker(func() { opened++ })
+	b.now = func() time.Time { return now }
+	for range breakAfter {
+		equal(t, "closed", b.allow(), true)
+		b.report(true)
+	}
+	equal(t, "open", b.allow(), false)
+	equal(t, "opened", opened, 1)
+	now = now.Add(2 * breakFor)
+	equal(t, "the probe", b.allow(), true)
+	equal(t, "beside the probe", b.allow(), false)
+	b.report(true)
+	equal(t, "after a probe that failed", b.allow(), false)
+	now = now.Add(2 * breakFor)
+	equal(t, "the next probe", b.allow(), true)
+	b.forgo()
+	equal(t, "the one after it", b.allow(), true)
+	b.report(false)
+	equal(t, "whole", b.allow() && b.allow(), true)
+	equal(t, "opened", opened, 1)
+}
