@@ -41,7 +41,10 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, q *request) {
 		s.refuse(w, r, q, talk.ErrBodyTooLarge)
 		return
 	case !timeoutReadable(r.Header):
-		s.refuse(w, r, q, connect.NewError(connect.CodeInvalidArgument, "the time-out is not a number of this protocol"))
+		s.refuse(w, r, q, connect.NewError(connect.CodeInvalidArgument, sentenceTimeout))
+		return
+	case !encodingKnown(r):
+		s.refuse(w, r, q, connect.NewError(connect.CodeUnimplemented, sentenceEncoding))
 		return
 	}
 	if r.ContentLength != 0 && r.Body != nil {
@@ -108,6 +111,26 @@ func timeoutReadable(h http.Header) bool {
 	}
 	v := h.Get("Grpc-Timeout")
 	return v == "" || len(v) >= 2 && len(v) <= 9 && digits(v[:len(v)-1]) && strings.Contains("HMSmun", v[len(v)-1:])
+}
+
+// encodingKnown reports whether the request is compressed in a way, and of a
+// version of the protocol, that there is. Here too, Connect would quote it.
+func encodingKnown(r *http.Request) bool {
+	for _, name := range [...]string{"Content-Encoding", "Connect-Content-Encoding", "Grpc-Encoding"} {
+		if v := r.Header.Get(name); v != "" && v != connect.CompressionNameIdentity && v != connect.CompressionNameGzip {
+			return false
+		}
+	}
+	if v := r.Header.Get("Connect-Protocol-Version"); v != "" && v != "1" {
+		return false
+	}
+	if r.Method != http.MethodGet {
+		return true
+	}
+	query := r.URL.Query()
+	compression, version := query.Get("compression"), query.Get("connect")
+	return (compression == "" || compression == connect.CompressionNameIdentity || compression == connect.CompressionNameGzip) &&
+		(version == "" || version == "v1")
 }
 
 func digits(s string) bool {

@@ -24,6 +24,9 @@ func deadline(next connect.ServerFunc) connect.ServerFunc {
 		_, said := ctx.Deadline()
 		bounded, cancel := context.WithTimeout(ctx, bound(spec, said || asksForever(ctx)))
 		defer cancel()
+		if bounded.Err() != nil {
+			return bounded.Err() // nobody waits for it
+		}
 		err := next(bounded, spec, stream)
 		if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 			// The interceptors above do not see this context: tell them why.

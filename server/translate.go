@@ -49,6 +49,8 @@ const (
 	sentenceMalformed  = "the request is not a message of this method"
 	sentenceCutShort   = "the request ended before its message did"
 	sentenceNotOne     = "the request must hold exactly one message"
+	sentenceTimeout    = "the time-out is not a number of this protocol"
+	sentenceEncoding   = "the request is of a compression or protocol version that is not served"
 	sentenceNoSuchCall = "there is no such method, or not yet"
 )
 
