@@ -170,6 +170,7 @@ func (s *Store) Rooms(ctx context.Context, q talk.RoomQuery) (talk.RoomPage, err
 	if strings.ContainsRune(q.Text+q.Language, 0) || q.After != nil && !valid(q.After.ID) {
 		return talk.RoomPage{}, nil
 	}
+	q.Size = max(1, q.Size)
 	where := s.matching(q)
 	total, err := one[countRow](ctx, s, nil, "SELECT count(*) AS count FROM rooms AS r WHERE ?", bun.Safe(where))
 	if err != nil || total.Count == 0 {

@@ -150,6 +150,7 @@ func (m *Memory) Credentials(ctx context.Context, login talk.Login) (account tal
 
 // Rooms is [talk.Store.Rooms].
 func (m *Memory) Rooms(ctx context.Context, q talk.RoomQuery) (page talk.RoomPage, err error) {
+	q.Size = max(1, q.Size)
 	err = m.alone(ctx, func(w *world) error {
 		var all []talk.Room
 		for id := range w.rooms {
