@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/uptrace/bun"
+
 	"github.com/free2talk/free2talk/server"
 	"github.com/free2talk/free2talk/server/talk"
 )
@@ -22,25 +24,25 @@ import (
 // by side. A flag wins over a variable, a variable over the default. All are
 // text here, so that [Config.settings] can report all faults at once.
 type Config struct {
-	Listen         string `placeholder:"ADDR" default:"127.0.0.1:8080" env:"FREE2TALK_LISTEN" help:"Where clients connect."`
+	Listen         string `placeholder:"ADDR" default:"127.0.0.1:8080" env:"FREE2TALK_LISTEN" help:"Where clients connect (${default})."`
 	MetricsListen  string `placeholder:"ADDR" env:"FREE2TALK_METRICS_LISTEN" help:"Where /metrics is served, for Prometheus. Unset: nowhere."`
-	DataDir        string `placeholder:"DIR" default:"free2talk-data" env:"FREE2TALK_DATA_DIR" help:"Where the embedded database and the secret lie, unless --database-url is set."`
+	DataDir        string `placeholder:"DIR" default:"free2talk-data" env:"FREE2TALK_DATA_DIR" help:"Where the embedded database and the secret lie, unless --database-url is set (${default})."`
 	DatabaseURL    string `placeholder:"URL" env:"DATABASE_URL" help:"postgres://user:password@host/name. Unset: SQLite in the data directory."`
 	RedisURL       string `placeholder:"URL" env:"REDIS_URL" help:"redis://, rediss://, redis+sentinel://a,b/master or redis+cluster://a,b. Unset: REDIS_HOST, REDIS_PORT and REDIS_PASSWORD; none of them: one inside the process."`
 	RedisHost      string `hidden:"" env:"REDIS_HOST" help:"Host of --redis-url."`
 	RedisPort      string `hidden:"" default:"6379" env:"REDIS_PORT" help:"Port of --redis-url."`
 	RedisPassword  string `hidden:"" env:"REDIS_PASSWORD" help:"Password of --redis-url."`
-	RedisPrefix    string `placeholder:"TEXT" default:"f2t:" env:"FREE2TALK_REDIS_PREFIX" help:"What every key in Redis begins with."`
+	RedisPrefix    string `placeholder:"TEXT" default:"f2t:" env:"FREE2TALK_REDIS_PREFIX" help:"What every key in Redis begins with (${default})."`
 	SecretFile     string `placeholder:"FILE" env:"FREE2TALK_SECRET_FILE" help:"A file with at least 32 bytes that seal the signing keys in the database; or FREE2TALK_SECRET holds them."`
 	Secret         string `kong:"-"` // FREE2TALK_SECRET: never a flag, since flags show in the list of processes
 	RateLimits     string `placeholder:"LIST" env:"FREE2TALK_RATE_LIMITS" help:"Overrides, such as api=600/1m,auth=off."`
 	TrustedProxies string `placeholder:"CIDRS" env:"FREE2TALK_TRUSTED_PROXIES" help:"Whose X-Forwarded-For is believed, such as 10.0.0.0/8,::1/128."`
 	AllowedOrigins string `placeholder:"LIST" env:"FREE2TALK_ALLOWED_ORIGINS" help:"Origins of other sites whose pages may call, such as https://app.example."`
-	PresenceGrace  string `placeholder:"TIME" default:"15s" env:"FREE2TALK_PRESENCE_GRACE" help:"How long somebody stays online after their last connection broke."`
-	Unattended     string `placeholder:"TIME" default:"5m" env:"FREE2TALK_UNATTENDED" help:"How long a seat is kept for somebody who was never connected; 0 for ever."`
-	MaxCapacity    string `placeholder:"N" default:"12" env:"FREE2TALK_MAX_CAPACITY" help:"The most seats that a room may have, 2 to 1000."`
-	LogFormat      string `placeholder:"FORMAT" default:"text" env:"FREE2TALK_LOG_FORMAT" help:"text or json."`
-	LogLevel       string `placeholder:"LEVEL" default:"info" env:"FREE2TALK_LOG_LEVEL" help:"debug, info, warn or error."`
+	PresenceGrace  string `placeholder:"TIME" default:"15s" env:"FREE2TALK_PRESENCE_GRACE" help:"How long somebody stays online after their last connection broke (${default})."`
+	Unattended     string `placeholder:"TIME" default:"5m" env:"FREE2TALK_UNATTENDED" help:"How long a seat is kept for somebody who was never connected; 0 for ever (${default})."`
+	MaxCapacity    string `placeholder:"N" default:"12" env:"FREE2TALK_MAX_CAPACITY" help:"The most seats that a room may have, 2 to 1000 (${default})."`
+	LogFormat      string `placeholder:"FORMAT" default:"text" env:"FREE2TALK_LOG_FORMAT" help:"text or json (${default})."`
+	LogLevel       string `placeholder:"LEVEL" default:"info" env:"FREE2TALK_LOG_LEVEL" help:"debug, info, warn or error (${default})."`
 }
 
 // Settings is a [Config] that was found good.
@@ -60,7 +62,14 @@ type Settings struct {
 	LogFormat             string
 	LogLevel              slog.Level
 
-	clock talk.Clock // for tests: nil is the database's
+	// DrainDelay is how long a node that leaves still takes calls, so that load
+	// balancers have seen that it is not ready. Zero where there is none.
+	DrainDelay time.Duration
+
+	// For tests.
+	clock talk.Clock       // nil: the database's
+	local func() time.Time // this machine's clock; nil: clock, or else the real one
+	watch bun.QueryHook    // sees every query; nil: nobody does
 }
 
 // faults gathers what is wrong with a configuration.

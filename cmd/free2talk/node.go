@@ -109,13 +109,20 @@ func (n *node) openStore(ctx context.Context) error {
 	store.AddQueryHook(bunotel.NewQueryHook( // without the arguments: they are somebody's data
 		bunotel.WithTracerProvider(n.telemetry.TracerProvider()), bunotel.WithMeterProvider(n.telemetry.MeterProvider()),
 	))
+	if n.settings.watch != nil {
+		store.AddQueryHook(n.settings.watch)
+	}
 	if err := n.awaitStore(ctx); err != nil {
 		return err
 	}
 	if _, err := store.Migrate(ctx, db.Up); err != nil {
 		return err
 	}
-	n.clock = talk.NewClockSync(n.settings.clock)
+	local := n.settings.local
+	if local == nil {
+		local = n.settings.clock
+	}
+	n.clock = talk.NewClockSync(local)
 	n.revoked = talk.NewRevocations(store, n.clock)
 	return n.revoked.Poll(ctx)
 }
@@ -208,6 +215,7 @@ func (n *node) openServer(context.Context) (err error) {
 		Ready:          n.ready,
 		TrustedProxies: n.settings.TrustedProxies,
 		AllowedOrigins: n.settings.AllowedOrigins,
+		DrainDelay:     n.settings.DrainDelay,
 		Telemetry:      n.telemetry,
 		Log:            n.log,
 	})
