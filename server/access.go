@@ -14,14 +14,15 @@ import (
 
 // NewLogger returns a logger that writes one line a record to w, as "json" or
 // "text". Whatever a value holds, it stays on its line: control characters and
-// foreign line breaks are escaped. Empty means text. Records below level are left out.
+// foreign line breaks are escaped. What is logged in the course of a call also says
+// which call that was. Empty means text. Records below level are left out.
 func NewLogger(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
 	options := &slog.HandlerOptions{Level: level}
 	switch format {
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, options)), nil
+		return slog.New(callHandler{slog.NewJSONHandler(w, options)}), nil
 	case "text", "":
-		return slog.New(slog.NewTextHandler(w, options)), nil
+		return slog.New(callHandler{slog.NewTextHandler(w, options)}), nil
 	}
 	return nil, fmt.Errorf("log format %q: want json or text", format)
 }
@@ -42,6 +43,7 @@ func (s *Server) access(next connect.ServerFunc) connect.ServerFunc {
 		start := time.Now()
 		err := next(ctx, spec, stream)
 		s.record(ctx, q, spec.Procedure, err, time.Since(start))
+		s.denied(ctx, q, spec.Procedure, err)
 		return err
 	}
 }

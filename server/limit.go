@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"connectrpc.com/connect/v2"
 
@@ -28,6 +29,9 @@ func (s *Server) limit(next connect.ServerFunc) connect.ServerFunc {
 		}
 		c := counting{limiter: s.config.Limiter, q: q}
 		err := c.take(ctx)
+		if errors.Is(err, talk.ErrRateLimited) {
+			s.guessed(ctx, q, c.refusal)
+		}
 		c.tell(ctx)
 		if err == nil {
 			// A panic counts as no failure: the place must not stay pending.
@@ -45,6 +49,7 @@ type counting struct {
 	header  []byte // RateLimit
 	buffer  [96]byte
 	attempt talk.Attempt // pending, or nil; at most one policy counts failures
+	refusal string       // the policy that refused, or ""
 }
 
 func (c *counting) take(ctx context.Context) error {
@@ -61,6 +66,7 @@ func (c *counting) take(ctx context.Context) error {
 		}
 		c.header = appendItem(c.header, verdict)
 		if !verdict.Allowed {
+			c.refusal = rule.Policy
 			return talk.ErrRateLimited.With("policy", rule.Policy).After(verdict.Reset)
 		}
 	}

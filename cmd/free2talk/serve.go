@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"time"
 
 	"github.com/free2talk/free2talk/server"
 )
@@ -85,7 +86,17 @@ func newLogger(w io.Writer, s Settings) *slog.Logger {
 
 // online is the configuration of a node; offline that of a command beside the
 // nodes, which needs no Redis.
-func (c *Config) online() (Settings, error) { return c.complete(c.settings()) }
+func (c *Config) online() (Settings, error) {
+	s, err := c.complete(c.settings())
+	if !s.Embedded { // that one stands behind no load balancer
+		s.DrainDelay = drainDelay
+	}
+	return s, err
+}
+
+// drainDelay is long enough for the calls of a busy client to hear that their
+// connections end, and for a proxy that retries to have turned away.
+const drainDelay = 2 * time.Second
 
 func (c *Config) offline() (Settings, error) {
 	only := *c

@@ -84,7 +84,7 @@ func (s *Accounts) Register(ctx context.Context, r Registration, device Device) 
 	if err != nil {
 		return Account{}, Grant{}, err
 	}
-	s.security(ctx, "user_created", id, session)
+	s.security(ctx, "user_created", id, session, "actor", id)
 	grant, err := s.grant(opened, opened.RotatedAt)
 	return account, grant, err
 }
@@ -160,7 +160,7 @@ func (s *Accounts) Login(ctx context.Context, login Login, password string, cook
 		return AccountView{}, Grant{}, err
 	}
 	s.Revoked.Add(displaced...)
-	s.security(ctx, "authn_login_success", account.ID, id)
+	s.security(ctx, "authn_login_success", account.ID, id, "actor", account.ID)
 	grant, err := s.grant(opened, opened.RotatedAt)
 	return view, grant, err
 }
@@ -305,7 +305,7 @@ func (s *Accounts) IdentifyEnded(_ context.Context, token string) (Caller, error
 func (s *Accounts) Logout(ctx context.Context, caller Caller) error {
 	_, err := s.revoke(ctx, caller.UserID, RevokedByLogout, only(caller.SessionID))
 	if err == nil {
-		s.security(ctx, "authn_logout", caller.UserID, caller.SessionID)
+		s.security(ctx, "authn_logout", caller.UserID, caller.SessionID, "actor", caller.UserID)
 	}
 	return err
 }
@@ -473,13 +473,14 @@ func (s *Accounts) Promote(ctx context.Context, username, by string) (User, erro
 		return err
 	})
 	if err == nil {
-		s.security(ctx, "privilege_permissions_changed", account.ID, "", "role", "admin", "by", by)
+		s.security(ctx, "privilege_permissions_changed", account.ID, "", "role", "admin", "actor", by)
 	}
 	return after, err
 }
 
 // security logs an event of security under the name that the OWASP Logging
-// Vocabulary gives it.
+// Vocabulary gives it: user is whom it is about. Who did it is the caller, whom
+// the log adds, or else said as "actor".
 func (s *Accounts) security(ctx context.Context, name string, user UserID, session SessionID, more ...any) {
 	args := append([]any{"event", name, "user", user, "session", session}, more...)
 	s.Log.InfoContext(ctx, "security", args...)
