@@ -82,6 +82,10 @@ func TestAccounts(t *testing.T) {
 		_, err = s.auth.RevokeSession(bob.ctx(), &freev1.RevokeSessionRequest{SessionId: ada.tokens.GetSessionId()})
 		fails(t, err, connect.CodeNotFound, "SESSION_NOT_FOUND")
 	})
+}
+
+func TestAccountsByPassword(t *testing.T) {
+	t.Parallel()
 	t.Run("change their password and go on", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"reflect"
@@ -153,7 +154,7 @@ func TestRoomCodecHoldsTheReply(t *testing.T) {
 		t.Fatal(err)
 	}
 	want, _ := proto.Marshal(wireView(view))
-	if !strings.HasSuffix(string(payload), string(want)) {
+	if !bytes.HasSuffix(payload, want) {
 		t.Error("the reply is not there as it is sent")
 	}
 }

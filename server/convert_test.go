@@ -48,7 +48,7 @@ func TestConversions(t *testing.T) {
 	t.Run("an open room has no end, a closed one has", func(t *testing.T) {
 		t.Parallel()
 		open, closed := wireRoom(talk.Room{CreatedAt: at}), wireRoom(talk.Room{ClosedAt: at})
-		if open.GetStatus() != freev1.RoomStatus_ROOM_STATUS_OPEN || open.ClosedAt != nil {
+		if open.GetStatus() != freev1.RoomStatus_ROOM_STATUS_OPEN || open.GetClosedAt() != nil {
 			t.Errorf("open: %v", open)
 		}
 		if closed.GetStatus() != freev1.RoomStatus_ROOM_STATUS_CLOSED || !closed.GetClosedAt().AsTime().Equal(at) {

@@ -53,6 +53,10 @@ func TestRooms(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestSeats(t *testing.T) {
+	t.Parallel()
 	t.Run("are joined, left, and handed on", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t)

@@ -90,7 +90,7 @@ type nothing struct{}
 func (nothing) Forget(context.Context, ...talk.Key) error      { return nil }
 func (nothing) Touch(context.Context, []talk.SessionUse) error { return nil }
 func (nothing) Used(context.Context, []talk.SessionID) (map[talk.SessionID]talk.SessionUse, error) {
-	return nil, nil
+	return map[talk.SessionID]talk.SessionUse{}, nil
 }
 
 // uncached reads everything from the store.
