@@ -95,59 +95,65 @@ func TestLogInjection62(t *testing.T) {
 
 func TestLogWriter(t *testing.T) {
 	t.Parallel()
-	t.Run("writes everything, in order, before Close returns", func(t *testing.T) {
-		t.Parallel()
-		var b lockedBuffer
-		w := NewLogWriter(&b)
-		var want strings.Builder
-		for i := range 1000 {
-			line := fmt.Sprintln(i)
-			want.WriteString(line)
-			if n, err := w.Write([]byte(line)); n != len(line) || err != nil {
-				t.Fatal(n, err)
+	t.Run("writes everything, in order, before Close returns", logWriterWrites)
+	t.Run("never waits for who does not read", logWriterNeverWaits)
+	t.Run("takes many writers", logWriterTakesMany)
+}
+
+func logWriterWrites(t *testing.T) {
+	t.Parallel()
+	var b lockedBuffer
+	w := NewLogWriter(&b)
+	var want strings.Builder
+	for i := range 1000 {
+		line := fmt.Sprintln(i)
+		want.WriteString(line)
+		if n, err := w.Write([]byte(line)); n != len(line) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if err := errors.Join(w.Close(), w.Close()); err != nil || b.String() != want.String() || w.Dropped() != 0 {
+		t.Errorf("%v, %d bytes of %d, %d dropped", err, len(b.String()), want.Len(), w.Dropped())
+	}
+	if _, _ = w.Write([]byte("late")); w.Dropped() != 1 {
+		t.Error("what came after Close is not counted")
+	}
+}
+
+func logWriterNeverWaits(t *testing.T) {
+	t.Parallel()
+	stuck := &stuckWriter{release: make(chan struct{})}
+	w := NewLogWriter(stuck)
+	line := bytes.Repeat([]byte("x"), 64<<10)
+	for range 64 { // four buffers full
+		_, _ = w.Write(line)
+	}
+	if w.Dropped() < 16 {
+		t.Errorf("%d dropped", w.Dropped())
+	}
+	close(stuck.release)
+	if err := w.Close(); err != nil || stuck.bytes+int(w.Dropped())*len(line) != 64*len(line) {
+		t.Errorf("%v: %d written, %d dropped", err, stuck.bytes, w.Dropped())
+	}
+}
+
+func logWriterTakesMany(t *testing.T) {
+	t.Parallel()
+	var b lockedBuffer
+	w := NewLogWriter(&b)
+	log := slog.New(slog.NewTextHandler(w, nil))
+	var writers sync.WaitGroup
+	for range 8 {
+		writers.Go(func() {
+			for range 100 {
+				log.Info("call")
 			}
-		}
-		if err := errors.Join(w.Close(), w.Close()); err != nil || b.String() != want.String() || w.Dropped() != 0 {
-			t.Errorf("%v, %d bytes of %d, %d dropped", err, len(b.String()), want.Len(), w.Dropped())
-		}
-		if _, _ = w.Write([]byte("late")); w.Dropped() != 1 {
-			t.Error("what came after Close is not counted")
-		}
-	})
-	t.Run("never waits for who does not read", func(t *testing.T) {
-		t.Parallel()
-		stuck := &stuckWriter{release: make(chan struct{})}
-		w := NewLogWriter(stuck)
-		line := bytes.Repeat([]byte("x"), 64<<10)
-		for range 64 { // four buffers full
-			_, _ = w.Write(line)
-		}
-		if w.Dropped() < 16 {
-			t.Errorf("%d dropped", w.Dropped())
-		}
-		close(stuck.release)
-		if err := w.Close(); err != nil || stuck.bytes+int(w.Dropped())*len(line) != 64*len(line) {
-			t.Errorf("%v: %d written, %d dropped", err, stuck.bytes, w.Dropped())
-		}
-	})
-	t.Run("takes many writers", func(t *testing.T) {
-		t.Parallel()
-		var b lockedBuffer
-		w := NewLogWriter(&b)
-		log := slog.New(slog.NewTextHandler(w, nil))
-		var writers sync.WaitGroup
-		for range 8 {
-			writers.Go(func() {
-				for range 100 {
-					log.Info("call")
-				}
-			})
-		}
-		writers.Wait()
-		if err := w.Close(); err != nil || strings.Count(b.String(), "msg=call\n") != 800 {
-			t.Errorf("%v, %d lines", err, strings.Count(b.String(), "msg=call\n"))
-		}
-	})
+		})
+	}
+	writers.Wait()
+	if err := w.Close(); err != nil || strings.Count(b.String(), "msg=call\n") != 800 {
+		t.Errorf("%v, %d lines", err, strings.Count(b.String(), "msg=call\n"))
+	}
 }
 
 type stuckWriter struct {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	free2talkv1 "github.com/free2talk/free2talk/gen/free2talk/v1"
 )
 
 // cpu is what this process has computed so far.
@@ -187,5 +189,20 @@ func TestCompression(t *testing.T) {
 		if got := e.post(c.path, c.body, "Accept-Encoding: gzip"); got.status != http.StatusOK || got.header.Get("Content-Encoding") != c.want {
 			t.Errorf("%s: %d %q", c.path, got.status, got.header.Get("Content-Encoding"))
 		}
+	}
+}
+
+// Events and secrets are not compressed, though the caller would take it.
+func TestCompressionSparesStreams(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, nil)
+	long := strings.Repeat("x", 8<<10)
+	e.fake.stream = func(_ context.Context, send func(*free2talkv1.WatchRoomsResponse) error) error {
+		return send(&free2talkv1.WatchRoomsResponse{Cursor: long})
+	}
+	got := e.do(http.MethodPost, watchRoomsPath, newReader(envelope(0, 2, "{}")),
+		"Content-Type: application/connect+json", "Connect-Accept-Encoding: gzip")
+	if got.status != http.StatusOK || !strings.Contains(got.body, long) || got.body[0] != 0 {
+		t.Errorf("%d, flags %d, %d bytes", got.status, got.body[0], len(got.body))
 	}
 }

@@ -74,14 +74,18 @@ func TestDeadlineIsSaid(t *testing.T) {
 		return errors.New("the driver says something else")
 	})
 	e.post(getRoomPath, `{"id": "`+aRoomID+`"}`, "Connect-Timeout-Ms: 20").expect(t, "deadline_exceeded", "")
-	run := deadline(func(ctx context.Context, _ connect.Spec, _ connect.ServerStream) error {
-		<-ctx.Done()
+	ctx, cancel := context.WithCancel(t.Context())
+	runs := 0
+	run := deadline(func(context.Context, connect.Spec, connect.ServerStream) error {
+		runs++
+		cancel()
 		return errors.New("the driver says something else")
 	})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
 	if err := run(ctx, connect.Spec{}, nil); errors.Is(err, context.Canceled) {
 		t.Error("what the outer context says, the outer interceptors see")
+	}
+	if err := run(ctx, connect.Spec{}, nil); !errors.Is(err, context.Canceled) || runs != 1 {
+		t.Errorf("a call that nobody waits for ran: %v", err)
 	}
 	if _, ok := e.log.records(t)[0]["cause"]; ok {
 		t.Error("a deadline is logged as an internal error")

@@ -7,7 +7,7 @@ var (
 	headerNoSniff    = []string{"nosniff"}
 	headerNoReferrer = []string{"no-referrer"}
 	headerNoStore    = []string{"no-store"}
-	headerHSTS       = []string{"max-age=31536000; includeSubDomains"}
+	headerHSTS       = []string{"max-age=31536000"}
 	headerClose      = []string{"close"}
 	headerUnbuffered = []string{"no"}
 )

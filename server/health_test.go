@@ -17,15 +17,25 @@ import (
 	healthconnect "github.com/free2talk/free2talk/gen/grpc/health/v1/grpc_health_v1connect"
 )
 
-func TestHealth(t *testing.T) {
-	t.Parallel()
+// newHealthEdge is an edge whose readiness the test says.
+func newHealthEdge(t *testing.T) (e *edge, health healthconnect.HealthClient, state func(error)) {
+	t.Helper()
 	gate := make(chan error, 1)
 	gate <- nil
-	state := func(err error) { <-gate; gate <- err }
-	e := newEdge(t, func(c *Config) {
+	e = newEdge(t, func(c *Config) {
 		c.Ready = func(context.Context) error { err := <-gate; gate <- err; return err }
 	})
-	health := healthconnect.NewHealthClient(e.client(connecthttp.WithGRPC()))
+	return e, healthconnect.NewHealthClient(e.client(connecthttp.WithGRPC())), func(err error) { <-gate; gate <- err }
+}
+
+const (
+	serving    = healthv1.HealthCheckResponse_SERVING
+	notServing = healthv1.HealthCheckResponse_NOT_SERVING
+)
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	e, health, state := newHealthEdge(t)
 	check := func(service string) healthv1.HealthCheckResponse_ServingStatus {
 		t.Helper()
 		res, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{Service: service})
@@ -34,7 +44,6 @@ func TestHealth(t *testing.T) {
 		}
 		return res.GetStatus()
 	}
-	serving, not := healthv1.HealthCheckResponse_SERVING, healthv1.HealthCheckResponse_NOT_SERVING
 	if check("") != serving || check("free2talk.v1.RoomService") != serving || e.do(http.MethodGet, "/readyz", nil).status != http.StatusOK {
 		t.Error("a server that is ready does not say so")
 	}
@@ -46,13 +55,17 @@ func TestHealth(t *testing.T) {
 	}
 	state(errCanary)
 	unready := e.do(http.MethodGet, "/readyz", nil)
-	if check("") != not || unready.status != http.StatusServiceUnavailable || strings.Contains(unready.body, canary) {
+	if check("") != notServing || unready.status != http.StatusServiceUnavailable || strings.Contains(unready.body, canary) {
 		t.Errorf("not ready: %v", unready)
 	}
 	if e.do(http.MethodGet, "/healthz", nil).status != http.StatusOK {
 		t.Error("who is not ready is not dead")
 	}
-	state(nil)
+}
+
+func TestHealthWatch(t *testing.T) {
+	t.Parallel()
+	e, health, _ := newHealthEdge(t)
 	watch, err := health.Watch(t.Context(), &healthv1.HealthCheckRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +74,7 @@ func TestHealth(t *testing.T) {
 		t.Fatalf("watch: %v, %v", res, err)
 	}
 	e.drain()
-	if res, err := watch.Receive(); err != nil || res.GetStatus() != not {
+	if res, err := watch.Receive(); err != nil || res.GetStatus() != notServing {
 		t.Errorf("watch while draining: %v, %v", res, err)
 	}
 	if _, err := watch.Receive(); connect.CodeOf(err) != connect.CodeUnavailable {
