@@ -74,7 +74,7 @@ func (s *Accounts) Register(ctx context.Context, r Registration, device Device) 
 				ID: id, Username: r.Username, Profile: Profile{DisplayName: r.DisplayName},
 				Role: RoleUser, CreatedAt: state.Now, UpdatedAt: state.Now,
 			},
-			Email: Fold(r.Email), PasswordHash: hash,
+			Email: r.Email, PasswordHash: hash,
 		}
 		user := state.Register(account)
 		opened = newSession(session, id, r.Cookie, device, state.Now)
@@ -145,7 +145,7 @@ func (s *Accounts) Login(ctx context.Context, login Login, password string, cook
 		case err != nil:
 			return err
 		case user.Banned(state.Now):
-			return ErrBanned
+			return user.Ban.refusal()
 		}
 		if rehashed != "" {
 			user.SetPassword(rehashed, state.Now)
@@ -373,7 +373,7 @@ func (s *Accounts) ChangePassword(ctx context.Context, caller Caller, current, n
 	if err != nil {
 		return Grant{}, err
 	}
-	if err := CheckPassword(next, account.Username, account.Email, account.DisplayName); err != nil {
+	if err := checkPassword("new_password", next, account.Username, account.Email, account.DisplayName); err != nil {
 		return Grant{}, err
 	}
 	hash, err := s.Passwords.Hash(ctx, next)

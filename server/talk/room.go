@@ -127,7 +127,7 @@ type RoomState struct {
 func (r *RoomState) Join(who *UserState, now time.Time) error {
 	switch ban, banned := r.ban(who.ID, now); {
 	case who.Banned(now):
-		return ErrBanned
+		return who.Ban.refusal()
 	case !r.Open():
 		return ErrRoomClosed
 	case banned:

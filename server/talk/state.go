@@ -81,7 +81,7 @@ func (s *State) Register(a Account) *UserState {
 func (s *State) OpenRoom(id RoomID, slug string, spec NewRoom, owner *UserState) (*RoomState, error) {
 	switch {
 	case owner.Banned(s.Now):
-		return nil, ErrBanned
+		return nil, owner.Ban.refusal()
 	case owner.Owns != "":
 		return nil, ErrOwnsARoom.With("room_id", string(owner.Owns))
 	case owner.Seat != "":

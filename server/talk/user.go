@@ -60,6 +60,14 @@ type Ban struct {
 	Reason string
 }
 
+// refusal is ErrBanned with the end of the ban, where it has one.
+func (b *Ban) refusal() *Error {
+	if b.Until.IsZero() {
+		return ErrBanned
+	}
+	return ErrBanned.With("until", b.Until.UTC().Format(time.RFC3339))
+}
+
 // Account is a person as only they themselves and the server see them.
 type Account struct {
 	User

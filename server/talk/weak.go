@@ -35,13 +35,18 @@ var common = sync.OnceValue(func() []string {
 // name) and ours, with nothing but digits and punctuation around them.
 // It costs microseconds: check before hashing.
 func CheckPassword(password string, own ...string) error {
+	return checkPassword("password", password, own...)
+}
+
+// checkPassword is [CheckPassword] for the request's field of that name.
+func checkPassword(field, password string, own ...string) error {
 	switch n := utf8.RuneCountInString(password); {
 	case len(password) > bytesPassword, n > MostPassword:
-		return &InvalidInput{"password", "at most 128 characters"}
+		return &InvalidInput{field, "at most 128 characters"}
 	case n < LeastPassword:
-		return &InvalidInput{"password", "at least 8 characters"}
+		return &InvalidInput{field, "at least 8 characters"}
 	case !utf8.ValidString(password), strings.ContainsRune(password, 0):
-		return &InvalidInput{"password", "text without NUL"}
+		return &InvalidInput{field, "text without NUL"}
 	}
 	if _, found := slices.BinarySearch(common(), strings.ToLower(password)); found {
 		return ErrPasswordWeak
