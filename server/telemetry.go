@@ -197,6 +197,29 @@ func (t *Telemetry) Passwords(gate *talk.Passwords) error {
 	return err
 }
 
+// Tokens measures what became of the tokens that were shown.
+func (t *Telemetry) Tokens(tokens *talk.Tokens) error {
+	meter := t.meters.Meter(scopeName)
+	shown, err := meter.Int64ObservableCounter("free2talk.tokens", metric.WithDescription("Tokens that were shown, by kind and by what became of them."))
+	if err != nil {
+		return err
+	}
+	labels := func(kind, result string) metric.MeasurementOption {
+		return metric.WithAttributeSet(attribute.NewSet(attribute.String("kind", kind), attribute.String("result", result)))
+	}
+	verified, remembered := labels("access", "verified"), labels("access", "remembered")
+	refused, refreshRefused := labels("access", "refused"), labels("refresh", "refused")
+	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		stats := tokens.Stats()
+		o.ObserveInt64(shown, stats.Verified, verified)
+		o.ObserveInt64(shown, stats.Remembered, remembered)
+		o.ObserveInt64(shown, stats.Refused, refused)
+		o.ObserveInt64(shown, stats.RefreshRefused, refreshRefused)
+		return nil
+	}, shown)
+	return err
+}
+
 func (t *Telemetry) panicked(ctx context.Context) {
 	if t != nil {
 		t.panics.Add(ctx, 1)

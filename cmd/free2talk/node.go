@@ -193,14 +193,14 @@ func (n *node) openRedis(context.Context) error {
 
 func (n *node) openServer(context.Context) (err error) {
 	passwords := talk.NewPasswords(0)
-	if err := n.telemetry.Passwords(passwords); err != nil {
+	tokens := talk.NewTokens(n.keys, n.clock.Now, issuer, audience)
+	if err := errors.Join(n.telemetry.Passwords(passwords), n.telemetry.Tokens(tokens)); err != nil {
 		return err
 	}
 	reader := cache.NewReader(n.redis, n.store, cache.Codecs{Room: server.RoomCodec, User: server.UserCodec})
 	n.accounts = &talk.Accounts{
 		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Passwords: passwords,
-		Tokens:  talk.NewTokens(n.keys, n.clock.Now, issuer, audience),
-		Revoked: n.revoked, Uses: n.uses, Log: n.log,
+		Tokens: tokens, Revoked: n.revoked, Uses: n.uses, Log: n.log,
 	}
 	n.server, err = server.New(server.Config{
 		Services: server.Services{

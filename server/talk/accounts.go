@@ -229,7 +229,7 @@ func (s *Accounts) Refresh(ctx context.Context, token string) (Grant, error) {
 		return Grant{}, ErrSessionRevoked
 	case generation > session.Generation:
 		// The database is older than the token: a restored backup, or a leaked key.
-		s.security(ctx, "authn_token_from_the_future", session.UserID, id)
+		s.alarm(ctx, "authn_token_from_the_future", session.UserID, id)
 		return Grant{}, ErrRefreshInvalid
 	case generation == session.Generation-1:
 		return s.again(ctx, session)
@@ -249,7 +249,7 @@ func (s *Accounts) again(ctx context.Context, session Session) (Grant, error) {
 }
 
 func (s *Accounts) reused(ctx context.Context, session Session) error {
-	s.security(ctx, "authn_token_reuse", session.UserID, session.ID)
+	s.alarm(ctx, "authn_token_reuse", session.UserID, session.ID)
 	if _, err := s.revoke(ctx, session.UserID, RevokedByReuse, only(session.ID)); err != nil {
 		return err
 	}
@@ -482,6 +482,14 @@ func (s *Accounts) Promote(ctx context.Context, username, by string) (User, erro
 // Vocabulary gives it: user is whom it is about. Who did it is the caller, whom
 // the log adds, or else said as "actor".
 func (s *Accounts) security(ctx context.Context, name string, user UserID, session SessionID, more ...any) {
-	args := append([]any{"event", name, "user", user, "session", session}, more...)
-	s.Log.InfoContext(ctx, "security", args...)
+	s.Log.InfoContext(ctx, "security", securityOf(name, user, session, more)...)
+}
+
+// alarm is security where somebody should look: a token is in two hands.
+func (s *Accounts) alarm(ctx context.Context, name string, user UserID, session SessionID) {
+	s.Log.WarnContext(ctx, "security", securityOf(name, user, session, nil)...)
+}
+
+func securityOf(name string, user UserID, session SessionID, more []any) []any {
+	return append([]any{"event", name, "user", user, "session", session}, more...)
 }
