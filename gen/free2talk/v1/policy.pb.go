@@ -89,8 +89,8 @@ type Policy struct {
 	// How many places of the policy `api` one call takes. At least 1, and written out on every RPC; of all other
 	// policies a call takes one place.
 	Cost int32 `protobuf:"varint,2,opt,name=cost,proto3" json:"cost,omitempty"`
-	// The rate-limit policies that a call counts against, `api` among them: `api`, `auth` (failures only), `strict`,
-	// `room_create`, `message`. A refusal is RATE_LIMITED with the policy's name in the metadata.
+	// The rate-limit policies that a call counts against: `api` (all but Login and Refresh), `auth` (failures only),
+	// `strict`, `room_create`, `message`. A refusal is RATE_LIMITED with the policy's name in the metadata.
 	Limits []string `protobuf:"bytes,3,rep,name=limits,proto3" json:"limits,omitempty"`
 	// The Authorization header is not looked at, not even to refuse a bad one: who logs in may still hold an old token.
 	IgnoresToken bool `protobuf:"varint,4,opt,name=ignores_token,json=ignoresToken,proto3" json:"ignores_token,omitempty"`

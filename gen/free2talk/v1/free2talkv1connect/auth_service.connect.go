@@ -130,10 +130,12 @@ type AuthServiceClient interface {
 	Register(context.Context, *v1.RegisterRequest) (*v1.RegisterResponse, error)
 	// Login logs this device in and begins a session. Whether the account is unknown or the password wrong is not told,
 	// neither by the answer nor by how long it takes. A session beyond the twentieth ends the oldest.
+	// Only failures are limited: a classroom behind one address gets in.
 	// Fails with BAD_CREDENTIALS, BANNED or BUSY.
 	Login(context.Context, *v1.LoginRequest) (*v1.LoginResponse, error)
 	// Refresh replaces both tokens. A refresh token used twice within ten seconds answers the same tokens twice, and also
 	// later where the first answer was never used; beyond that it is taken for stolen, and the session ends.
+	// Not limited: without a caller it could only be by address, and would sign out everybody behind one.
 	// Fails with REFRESH_INVALID, REFRESH_REUSED, SESSION_REVOKED, BANNED or CROSS_SITE.
 	Refresh(context.Context, *v1.RefreshRequest) (*v1.RefreshResponse, error)
 	// Logout ends the session that the access token, or else the refresh cookie, belongs to, and takes the user offline
@@ -174,10 +176,12 @@ type AuthServiceHandler interface {
 	Register(context.Context, *v1.RegisterRequest) (*v1.RegisterResponse, error)
 	// Login logs this device in and begins a session. Whether the account is unknown or the password wrong is not told,
 	// neither by the answer nor by how long it takes. A session beyond the twentieth ends the oldest.
+	// Only failures are limited: a classroom behind one address gets in.
 	// Fails with BAD_CREDENTIALS, BANNED or BUSY.
 	Login(context.Context, *v1.LoginRequest) (*v1.LoginResponse, error)
 	// Refresh replaces both tokens. A refresh token used twice within ten seconds answers the same tokens twice, and also
 	// later where the first answer was never used; beyond that it is taken for stolen, and the session ends.
+	// Not limited: without a caller it could only be by address, and would sign out everybody behind one.
 	// Fails with REFRESH_INVALID, REFRESH_REUSED, SESSION_REVOKED, BANNED or CROSS_SITE.
 	Refresh(context.Context, *v1.RefreshRequest) (*v1.RefreshResponse, error)
 	// Logout ends the session that the access token, or else the refresh cookie, belongs to, and takes the user offline

@@ -511,6 +511,7 @@ export const AuthService: GenService<{
   /**
    * Login logs this device in and begins a session. Whether the account is unknown or the password wrong is not told,
    * neither by the answer nor by how long it takes. A session beyond the twentieth ends the oldest.
+   * Only failures are limited: a classroom behind one address gets in.
    * Fails with BAD_CREDENTIALS, BANNED or BUSY.
    *
    * @generated from rpc free2talk.v1.AuthService.Login
@@ -523,6 +524,7 @@ export const AuthService: GenService<{
   /**
    * Refresh replaces both tokens. A refresh token used twice within ten seconds answers the same tokens twice, and also
    * later where the first answer was never used; beyond that it is taken for stolen, and the session ends.
+   * Not limited: without a caller it could only be by address, and would sign out everybody behind one.
    * Fails with REFRESH_INVALID, REFRESH_REUSED, SESSION_REVOKED, BANNED or CROSS_SITE.
    *
    * @generated from rpc free2talk.v1.AuthService.Refresh

@@ -109,7 +109,8 @@ export type Room = Message<"free2talk.v1.Room"> & {
   createdAt?: Timestamp | undefined;
 
   /**
-   * When its version last changed. Set by the server.
+   * When its name, topic, languages, level, capacity or owner last changed, or it closed; not when people come and go.
+   * Set by the server.
    *
    * @generated from field: google.protobuf.Timestamp updated_at = 13;
    */
