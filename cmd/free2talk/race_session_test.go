@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/free2talk/free2talk/client"
+	free2talkv1 "github.com/free2talk/free2talk/gen/free2talk/v1"
+	"github.com/free2talk/free2talk/internal/testenv"
+)
+
+// refresh turns a token over at n, by a client that keeps nothing.
+func (w *world) refresh(ctx context.Context, n *testNode, token string) (*free2talkv1.Tokens, error) {
+	reply, err := w.client(n).Auth.Refresh(ctx, &free2talkv1.RefreshRequest{RefreshToken: token})
+	return reply.GetTokens(), err
+}
+
+// at is a node by number, of whatever size.
+func (w *world) at(i int) *testNode { return w.nodes[i%len(w.nodes)] }
+
+// Resolution 4, S2; checklist 29.
+func TestTwoHundredRefreshesOfOneTokenAreOneRotation(t *testing.T) {
+	w := newWorld(t, onPostgres, 2)
+	ctx := patient(t)
+	for range testenv.Effort(5, 200) {
+		p := w.account(w.node())
+		token := p.grant.RefreshToken
+		for generation := 2; generation < 4; generation++ {
+			var made [200]*free2talkv1.Tokens
+			errs := together(len(made), func(i int) (err error) { made[i], err = w.refresh(ctx, w.at(i), token); return err })
+			w.counted(errs, map[string]int{"": len(made)})
+			for _, other := range made[1:] {
+				if !proto.Equal(made[0], other) {
+					t.Fatalf("two answers: %v and %v", made[0].GetAccessExpiresAt(), other.GetAccessExpiresAt())
+				}
+			}
+			if got := w.number("SELECT generation FROM sessions WHERE id = ?", p.grant.SessionID); got != generation || made[0].GetRefreshToken() == token {
+				t.Fatalf("generation %d after one token was turned over, want %d", got, generation)
+			}
+			for i := range w.nodes {
+				if w.alive(ctx, w.at(i), made[0].GetAccessToken()) != "" {
+					t.Fatal("the session ended")
+				}
+			}
+			token = made[0].GetRefreshToken()
+		}
+	}
+}
+
+// alive is "" where an access token is good at n, else the reason.
+func (w *world) alive(ctx context.Context, n *testNode, access string) string {
+	_, err := w.client(n, client.WithTokens(client.Tokens{Access: access})).Auth.GetMe(ctx, &free2talkv1.GetMeRequest{})
+	if err != nil && client.Reason(err) == "" {
+		return err.Error()
+	}
+	return client.Reason(err)
+}
+
+// Resolution 4, S1, S4; checklist 32.
+func TestAfterALogoutNoRefreshSucceedsAndNoTokenLives(t *testing.T) {
+	w := newWorld(t, onPostgres, 2)
+	ctx := patient(t)
+	var access []string
+	won := 0
+	for round := range testenv.Effort(200, 1000) {
+		made := w.raceLogout(ctx, round, 50)
+		won += len(made) - 1
+		access = append(access, made...)
+	}
+	t.Logf("%d refreshes came back before the logout", won)
+	for _, n := range w.nodes {
+		w.eventually(2*time.Second, "every node knows the sessions that ended", func() bool {
+			access = slices.DeleteFunc(access, func(token string) bool { return w.alive(ctx, n, token) == client.ReasonSessionRevoked })
+			return len(access) == 0
+		})
+	}
+}
+
+// raceLogout returns the access tokens that came back, the first one too.
+func (w *world) raceLogout(ctx context.Context, round, refreshers int) []string {
+	p := w.account(w.node())
+	door := w.at(round)
+	logout := w.as(door, p)
+	var out atomic.Bool
+	made := make([]*free2talkv1.Tokens, refreshers+1)
+	made[0] = &free2talkv1.Tokens{AccessToken: p.grant.AccessToken, RefreshToken: p.grant.RefreshToken}
+	errs := together(refreshers+1, func(i int) error {
+		if i == 0 {
+			err := logout.Logout(ctx)
+			out.Store(true)
+			return err
+		}
+		late := out.Load()
+		var err error
+		made[i], err = w.refresh(ctx, w.at(i), p.grant.RefreshToken)
+		if err == nil && late {
+			w.Error("a refresh that began after the logout succeeded")
+		}
+		return err
+	})
+	if counts := tally(errs); counts[""]+counts[client.ReasonSessionRevoked] != len(errs) || errs[0] != nil {
+		w.Fatalf("got %v", counts)
+	}
+	return w.allDead(ctx, door, made)
+}
+
+// allDead checks what came back of a session that ended at door.
+func (w *world) allDead(ctx context.Context, door *testNode, made []*free2talkv1.Tokens) []string {
+	refresh, access := map[string]bool{}, map[string]bool{}
+	for _, tokens := range made {
+		if tokens != nil {
+			refresh[tokens.GetRefreshToken()], access[tokens.GetAccessToken()] = true, true
+		}
+	}
+	for token := range refresh {
+		for _, n := range w.nodes {
+			if _, err := w.refresh(ctx, n, token); client.Reason(err) != client.ReasonSessionRevoked {
+				w.Errorf("a refresh after the logout: %v", err)
+			}
+		}
+	}
+	for token := range access {
+		if reason := w.alive(ctx, door, token); reason != client.ReasonSessionRevoked {
+			w.Errorf("an access token after the logout, where it was made: %q", reason)
+		}
+	}
+	return slices.Collect(maps.Keys(access))
+}
+
+// Resolution 4; checklist 7.
+func TestAHundredRegistrationsOfOneNameAreOneAccount(t *testing.T) {
+	spell := func(name string, i int) string { // so that no two neighbours have the same case
+		letters := strings.Split(name, "")
+		for j := range letters {
+			if i>>(j%7)&1 == 1 {
+				letters[j] = strings.ToUpper(letters[j])
+			}
+		}
+		return strings.Join(letters, "")
+	}
+	w := newWorld(t, onPostgres, 2)
+	for name, try := range map[string]struct {
+		email, username func(round, i int) string
+		reason          string
+	}{
+		"one e-mail": {
+			func(round, i int) string { return spell(fmt.Sprintf("same%d@example.org", round), i) },
+			func(round, i int) string { return fmt.Sprintf("other-%d-%d", round, i) }, client.ReasonEmailTaken,
+		},
+		"one username": {
+			func(round, i int) string { return fmt.Sprintf("other%d-%d@example.org", round, i) },
+			func(round, i int) string { return spell(fmt.Sprintf("same-name-%d", round), i) }, client.ReasonUsernameTaken,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := patient(t)
+			for round := range testenv.Effort(1, 20) {
+				before := [2]int{w.number("SELECT count(*) FROM users"), w.number("SELECT count(*) FROM sessions")}
+				errs := together(100, func(i int) error {
+					_, err := w.client(w.at(i)).Register(ctx, try.email(round, i), try.username(round, i), password)
+					return err
+				})
+				w.counted(errs, map[string]int{"": 1, try.reason: 99})
+				if got := [2]int{w.number("SELECT count(*) FROM users"), w.number("SELECT count(*) FROM sessions")}; got[0] != before[0]+1 || got[1] != before[1]+1 {
+					t.Errorf("users and sessions: %v, before %v", got, before)
+				}
+			}
+		})
+	}
+}
