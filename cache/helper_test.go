@@ -74,7 +74,7 @@ func (c corner) open(t testing.TB, options ...func(*Config)) *Redis {
 // idle returns a node's Redis that nobody watches yet.
 func (c corner) idle(t testing.TB, options ...func(*Config)) *Redis {
 	t.Helper()
-	config := Config{URL: c.url, Prefix: c.prefix, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)} // generous: the machine is shared
+	config := Config{URL: c.url, Prefix: c.prefix, Timeout: 5 * time.Second, Log: slog.New(slog.DiscardHandler)} // generous: the machine is shared
 	for _, option := range options {
 		option(&config)
 	}

@@ -35,7 +35,8 @@ type Config struct {
 	URL string
 	// Prefix stands before every key. Zero means "f2t:".
 	Prefix string
-	// Timeout bounds a round trip on a request's path. Zero means 50 ms.
+	// Timeout bounds a round trip on a request's path; a connection may take
+	// twice as long to be made. Zero means 50 ms.
 	Timeout time.Duration
 	// PoolSize bounds the connections to each server. Zero means ten for each
 	// processor, and at least 32.
@@ -54,7 +55,6 @@ type Config struct {
 const (
 	defaultPrefix  = "f2t:"
 	defaultTimeout = 50 * time.Millisecond
-	dialTimeout    = 100 * time.Millisecond
 )
 
 func (c Config) withDefaults() Config {
@@ -75,6 +75,8 @@ func (c Config) withDefaults() Config {
 	}
 	return c
 }
+
+func (c Config) dialTimeout() time.Duration { return 2 * c.Timeout }
 
 // Open returns a Redis without asking whether it is there: a server starts
 // without it. It is used from [Redis.Run] on, once it answers.
@@ -110,7 +112,7 @@ func (c Config) options() (*redis.UniversalOptions, error) {
 		return nil, err
 	}
 	options.MaxRetries = -1
-	options.DialTimeout = dialTimeout
+	options.DialTimeout = c.dialTimeout()
 	options.DialerRetries = 1
 	options.ReadTimeout = c.Timeout
 	options.WriteTimeout = c.Timeout

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 const (
 	scanCount   = 500             // keys a step, so that no step holds Redis up
+	mostFound   = 100_000         // names held at once
 	scanTimeout = 2 * time.Second // a step; nobody's request waits for it
 )
 
@@ -62,10 +64,12 @@ func (r *Redis) invalidate(ctx context.Context, pattern string) (int, error) {
 	return int(dropped.Load()), err
 }
 
-// sweep unlinks what matches on one master, entry by entry, since each lies
-// in a slot of its own.
+// sweep unlinks what matches on one master. It walks before it unlinks, many
+// keys at a time: the embedded server's walk misses keys where others vanish
+// under it.
 func (r *Redis) sweep(ctx context.Context, master redis.UniversalClient, match string) (dropped int64, err error) {
 	var cursor uint64
+	var names []string
 	for {
 		step, cancel := context.WithTimeout(ctx, scanTimeout)
 		found, next, err := master.Scan(step, cursor, match, scanCount).Result()
@@ -73,21 +77,35 @@ func (r *Redis) sweep(ctx context.Context, master redis.UniversalClient, match s
 		if err != nil {
 			return dropped, err
 		}
-		calls := make([]*call, len(found))
-		for i, name := range found {
+		names, cursor = append(names, found...), next
+		if cursor != 0 && len(names) < mostFound {
+			continue
+		}
+		n, err := r.drop(ctx, names)
+		if dropped += n; err != nil || cursor == 0 {
+			return dropped, err
+		}
+		names = names[:0]
+	}
+}
+
+// drop forgets entries by their names in Redis, one by one, since each lies in
+// a slot of its own.
+func (r *Redis) drop(ctx context.Context, names []string) (dropped int64, err error) {
+	for chunk := range slices.Chunk(names, forgetAtOnce) {
+		calls := make([]*call, len(chunk))
+		for i, name := range chunk {
 			calls[i] = scriptForget.run(name, r.keys.invalidations(), string(r.keys.key(name)))
 		}
 		if err := r.cache.do(ctx, calls...); err != nil {
 			return dropped, err
 		}
 		for _, c := range calls {
-			n, _ := c.reply.Int64()
+			n, _ := c.replied()
 			dropped += n
 		}
-		if cursor = next; cursor == 0 {
-			return dropped, nil
-		}
 	}
+	return dropped, nil
 }
 
 // match is the pattern of Redis's keys for a pattern of talk.Key, and whether

@@ -112,7 +112,7 @@ func (r *Redis) distrust() {
 // same. It does not ask the breaker, and closes it where Redis answers.
 func (r *Redis) beat(ctx context.Context) {
 	sent := time.Now()
-	bounded, cancel := context.WithTimeout(ctx, r.config.Timeout+dialTimeout)
+	bounded, cancel := context.WithTimeout(ctx, r.config.Timeout+r.config.dialTimeout())
 	defer cancel()
 	var mu sync.Mutex
 	var masters []string

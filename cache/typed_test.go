@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -165,7 +166,7 @@ func unreadable(t *testing.T, r *Redis) {
 func many(t *testing.T, r *Redis) {
 	world := newNumbers()
 	var keys []talk.Key
-	for i := range 300 {
+	for i := range 90 {
 		key := talk.RoomKey(talk.RoomID(fmt.Sprint(i)))
 		keys = append(keys, key)
 		if i%3 != 0 {
@@ -176,7 +177,7 @@ func many(t *testing.T, r *Redis) {
 	for range 2 {
 		found, err := c.GetAll(t.Context(), keys)
 		check(t, err)
-		equal(t, "found", len(found), 200)
+		equal(t, "found", len(found), 60)
 		equal(t, "one of them", found["room:4"], 4)
 		equal(t, "loads", world.loads.Load(), 1)
 	}
@@ -214,8 +215,10 @@ func pattern(t *testing.T, r *Redis) {
 		keys = append(keys, key)
 		world.set(key, i)
 	}
-	_, err := c.GetAll(t.Context(), keys)
-	check(t, err)
+	for some := range slices.Chunk(keys, 100) { // a slow server's leases would end before all are filled
+		_, err := c.GetAll(t.Context(), some)
+		check(t, err)
+	}
 	for pattern, want := range map[string]int{"user:*": 0, "room:7*": 111} {
 		n, err := r.InvalidatePattern(t.Context(), pattern)
 		check(t, err)
