@@ -25,6 +25,8 @@ type group[T any] struct {
 	// goroutine of a caller, which it may keep from giving up for a moment.
 	glance func(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]T, func() (map[talk.Key]T, error))
 
+	spawn func(func()) // who runs loads, and waits for them in the end
+
 	mu    sync.Mutex
 	lines map[talk.Key]*line[T]
 }
@@ -53,7 +55,7 @@ type trip struct {
 }
 
 func newGroup[T any](load func(context.Context, []talk.Key, time.Time) (map[talk.Key]T, error)) *group[T] {
-	return &group[T]{load: load, lines: map[talk.Key]*line[T]{}}
+	return &group[T]{load: load, spawn: func(f func()) { go f() }, lines: map[talk.Key]*line[T]{}}
 }
 
 // do returns the value of each key. Values are shared: nobody changes them.
@@ -149,7 +151,7 @@ func (g *group[T]) depart(t *trip) {
 			return
 		}
 	}
-	go g.fly(t, rest)
+	g.spawn(func() { g.fly(t, rest) })
 }
 
 // fly loads, hands the values out, and sends off those who waited.
@@ -181,7 +183,9 @@ func (g *group[T]) land(t *trip, values map[talk.Key]T, err error) {
 		again = append(again, key)
 	}
 	if next := g.start(again); next != nil {
-		go g.fly(next, func() (map[talk.Key]T, error) { return g.load(next.ctx, next.keys, next.since) })
+		g.spawn(func() {
+			g.fly(next, func() (map[talk.Key]T, error) { return g.load(next.ctx, next.keys, next.since) })
+		})
 	}
 }
 

@@ -57,8 +57,20 @@ func TestLimiter(t *testing.T) {
 
 func exactly(t *testing.T, where corner) {
 	nodes := []*Limiter{NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil)}
+	windows(t, nodes, 20)
+}
+
+// Resolution 6: exactly its limit with 64 callers on two nodes, 300 times.
+func TestThreeHundredWindows(t *testing.T) {
+	t.Parallel()
+	_, where := own(t)
+	windows(t, []*Limiter{NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil)}, 300)
+}
+
+func windows(t *testing.T, nodes []*Limiter, rounds int) {
+	t.Helper()
 	limit := limitOf(5, time.Hour)
-	for round := range 40 {
+	for round := range rounds {
 		var admitted atomic.Int64
 		var all sync.WaitGroup
 		for i := range 64 {

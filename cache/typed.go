@@ -51,7 +51,7 @@ func NewTyped[T any](r *Redis, name string, codec Codec[T], load Load[T]) *Typed
 		if row.name == name && row.entry {
 			t := &Typed[T]{redis: r, row: row, kind: byte('a' + i), codec: codec, load: load, stats: r.metrics.stats(name), proof: proof{each: proveEach, after: beatLasts}}
 			t.group = newGroup(t.fetch)
-			t.group.glance = t.glance
+			t.group.glance, t.group.spawn = t.glance, r.work.Go
 			return t
 		}
 	}

@@ -1,0 +1,99 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// gate is a hook of go-redis that counts round trips and holds them until it
+// is opened.
+type gate struct {
+	trips atomic.Int64
+	open  chan struct{}
+	fail  error
+}
+
+func (g *gate) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+func (g *gate) pass(cmds []redis.Cmder, next func() error) error {
+	if cmds[0].Name() != "set" {
+		return next() // of a new connection
+	}
+	g.trips.Add(1)
+	<-g.open
+	if g.fail == nil {
+		return next()
+	}
+	for _, c := range cmds {
+		c.SetErr(g.fail)
+	}
+	return g.fail
+}
+
+func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		return g.pass([]redis.Cmder{cmd}, func() error { return next(ctx, cmd) })
+	}
+}
+
+func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		return g.pass(cmds, func() error { return next(ctx, cmds) })
+	}
+}
+
+// crowd sends n calls at once through a gate, opens it when all but the
+// leaders wait in the queue, and returns how many failed.
+func crowd(t *testing.T, r *Redis, g *gate, n int) (failed int64) {
+	t.Helper()
+	raw(r).AddHook(g)
+	var away atomic.Int64
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			c := command("set", r.keys.prefix+"k", i, "px", 60_000)
+			if err := r.limiter.do(t.Context(), c); errors.Is(err, errAway) {
+				away.Add(1)
+			} else if err != nil || c.reply.Val() != "OK" {
+				t.Errorf("got %v, %v", c.reply.Val(), err)
+			}
+		})
+	}
+	await(t, "the queue", func() bool {
+		r.limiter.mu.Lock()
+		defer r.limiter.mu.Unlock()
+		return len(r.limiter.queue) == n-mostLeaders
+	})
+	close(g.open)
+	all.Wait()
+	return away.Load()
+}
+
+func TestCallsShareTrips(t *testing.T) {
+	t.Parallel()
+	r := embedded(t).idle(t)
+	g := &gate{open: make(chan struct{})}
+	equal(t, "failed", crowd(t, r, g, mostLeaders+mostCalls), 0)
+	equal(t, "trips", g.trips.Load(), mostLeaders+1)
+	equal(t, "leaders left", r.limiter.leaders, 0)
+}
+
+// Who queued behind a call that Redis did not answer does not try for itself.
+func TestOneTimeOutForAll(t *testing.T) {
+	t.Parallel()
+	r := embedded(t).idle(t)
+	g := &gate{open: make(chan struct{}), fail: errors.New("no route")}
+	equal(t, "failed", crowd(t, r, g, 500), 500)
+	if n := g.trips.Load(); n > mostLeaders {
+		t.Errorf("%d trips", n)
+	}
+	equal(t, "leaders left", r.limiter.leaders, 0)
+}
