@@ -31,7 +31,8 @@ faults: deps ## the long runs of what `test` runs shortly
 	FREE2TALK_TEST_LONG=1 $(ENV) go test -race -count=1 -timeout=4h $(ARGS) $(PKG)
 
 .PHONY: bench
-bench: deps ## all benchmarks; PKG=./cache/... ARGS='-bench=Get -count=6'
+bench: deps ## the table of docs/performance.md, then all benchmarks; PKG=./cache/... ARGS='-count=6'
+	go run ./bench
 	$(ENV) go test -run='^$$' -bench=. -benchmem -timeout=2h $(ARGS) $(PKG)
 
 .PHONY: fuzz

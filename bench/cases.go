@@ -1,0 +1,297 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/free2talk/free2talk/db"
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// The methods that are called.
+const (
+	getRoom   = "/free2talk.v1.RoomService/GetRoom"
+	listRooms = "/free2talk.v1.RoomService/ListRooms"
+	joinRoom  = "/free2talk.v1.RoomService/JoinRoom"
+	leaveRoom = "/free2talk.v1.RoomService/LeaveRoom"
+	login     = "/free2talk.v1.AuthService/Login"
+)
+
+const manyCallers = 10_000
+
+// hot is how many rooms are read again and again.
+const hot = 100
+
+// reads measures GetRoom and ListRooms.
+func (r *run) reads() error {
+	noop, err := r.noop()
+	if err != nil {
+		return err
+	}
+	defer noop.stop()
+	variants := []variant{
+		{"noop", noop, func(int, int64) request {
+			return request{path: getRoom, body: `{"id":"01a20543-7a88-715b-b71f-2d02a3eef732"}`}
+		}, 0},
+		{"noop list", noop, func(int, int64) request { return request{path: listRooms, body: `{}`} }, 0},
+	}
+	for i, rooms := range r.rooms {
+		c, err := r.crowd(fmt.Sprintf("rooms_%d", rooms), rooms, manyCallers)
+		if err != nil {
+			return err
+		}
+		p, err := r.shipped(c, fmt.Sprintf("reads-%d:", rooms))
+		if err != nil {
+			return err
+		}
+		defer p.stop()
+		if err := c.introduce(r, p); err != nil {
+			return err
+		}
+		variants = append(variants, variant{fmt.Sprintf("list %d", i), p, c.list, 0})
+		if i == len(r.rooms)-1 {
+			variants = append(variants, variant{"cached", p, c.hot, 0}, variant{"cold", p, c.cold, 0})
+		}
+	}
+	got, err := r.turns(variants...)
+	if err != nil {
+		return err
+	}
+	r.table.ratio("GetRoom cached in Redis, everything, JSON: CPU ÷ no-op, 10,000 callers in turn", "≤ 1.3 with the near cache (G4), next issues", got["cached"], got["noop"])
+	r.table.ratio("GetRoom from Postgres, each room for the first time: CPU ÷ no-op", "–", got["cold"], got["noop"])
+	for i, rooms := range r.rooms {
+		r.table.ratio(fmt.Sprintf("ListRooms, 20 of %d rooms, all filters in turn: CPU ÷ a no-op of the same bytes", rooms),
+			"≤ 1.3 from the lobby's index (G7), next issues", got[fmt.Sprintf("list %d", i)], got["noop list"])
+	}
+	return nil
+}
+
+// introduce has every caller call once, so that what is measured is a server
+// that has been running: their tokens are verified, and remembered.
+func (c *crowd) introduce(r *run, p *process) error {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
+	defer client.CloseIdleConnections()
+	var all errgroup.Group
+	all.SetLimit(connections)
+	for n := range len(c.tokens) {
+		all.Go(func() error { return call(client, p.url, c.hot(0, int64(n))) })
+	}
+	return all.Wait()
+}
+
+func (r *run) crowd(name string, rooms, callers int) (*crowd, error) {
+	dsn, err := r.database(name)
+	if err != nil {
+		return nil, err
+	}
+	return newCrowd(r.ctx, dsn, rooms, callers)
+}
+
+func (c *crowd) token(n int64) string { return c.tokens[n%int64(len(c.tokens))] }
+
+func (c *crowd) hot(_ int, n int64) request {
+	return request{getRoom, fmt.Sprintf(`{"id":%q}`, c.rooms[n%hot]), c.token(n), ""}
+}
+
+// cold reads rooms in an order in which none comes twice before all did.
+func (c *crowd) cold(_ int, n int64) request {
+	return request{getRoom, fmt.Sprintf(`{"id":%q}`, c.rooms[(hot+n)%int64(len(c.rooms))]), c.token(n), ""}
+}
+
+func (c *crowd) list(_ int, n int64) request {
+	filters := []string{`{}`, `{"language":"es"}`, `{"level":"LEVEL_BEGINNER"}`, `{"orderBy":"ORDER_BY_NEWEST"}`, `{"language":"ja","level":"LEVEL_ADVANCED"}`}
+	return request{listRooms, filters[n%int64(len(filters))], c.token(n), ""}
+}
+
+// writes measures joins and leaves over the wire. Goal G8, which compares the
+// store with bare pgx, is BenchmarkJoinLeave in db.
+func (r *run) writes() error {
+	noop, err := r.noop()
+	if err != nil {
+		return err
+	}
+	defer noop.stop()
+	c, err := r.crowd("writes", 1_000, 2*connections)
+	if err != nil {
+		return err
+	}
+	p, err := r.shipped(c, "writes:")
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	leave := request{path: leaveRoom, body: `{"roomId":"01a20543-7a88-715b-b71f-2d02a3eef732"}`}
+	got, err := r.turns(
+		variant{"noop", noop, func(int, int64) request { return leave }, 0},
+		variant{"spread", p, c.comeAndGo(len(c.rooms), 0), 0},
+		variant{"one room", p, c.comeAndGo(1, connections), roomSeats - seatedPeople},
+	)
+	if err != nil {
+		return err
+	}
+	r.table.ratio("join and leave, spread over 1,000 rooms: CPU ÷ no-op", "–", got["spread"], got["noop"])
+	r.table.ratio("join and leave, all in one room: CPU ÷ no-op", "–", got["one room"], got["noop"])
+	return nil
+}
+
+// comeAndGo has each worker join and leave in turn, always as the same person:
+// the callers from a number on.
+func (c *crowd) comeAndGo(rooms, from int) func(int, int64) request {
+	seated := make([]bool, connections) // each worker has its own
+	return func(worker int, _ int64) request {
+		path := joinRoom
+		if seated[worker] {
+			path = leaveRoom
+		}
+		seated[worker] = !seated[worker]
+		return request{path, fmt.Sprintf(`{"roomId":%q}`, c.rooms[worker%rooms]), c.tokens[from+worker], ""}
+	}
+}
+
+// password is everybody's in the measured log-ins.
+const password = "seven blue kettles"
+
+// logins measures goal G15.
+func (r *run) logins() error {
+	c, err := r.crowd("logins", 1_000, 1_000)
+	if err != nil {
+		return err
+	}
+	if err := c.givePasswords(r); err != nil {
+		return err
+	}
+	p, err := r.shipped(c, "logins:")
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	// Everybody comes from an address of their own, as people do: those of one
+	// address take turns, five at a time.
+	enter := func(_ int, n int64) request {
+		who := n % 1_000
+		return request{
+			path: login, from: fmt.Sprintf("10.0.%d.%d", who/250, who%250),
+			body: fmt.Sprintf(`{"username":"person-%d","password":%q}`, 1_000*seatedPeople+who, password),
+		}
+	}
+	idle, err := r.turns(variant{"GetRoom", p, c.hot, 0})
+	if err != nil {
+		return err
+	}
+	var hashes []float64
+	var meanwhile []figures
+	var over []int64
+	for range r.rounds {
+		hash, err := bareHash(r.turn)
+		if err != nil {
+			return err
+		}
+		hashes = append(hashes, hash)
+		m, grown, err := r.loginsTurn(p, c, enter)
+		if err != nil {
+			return err
+		}
+		meanwhile, over = append(meanwhile, m), append(over, grown)
+	}
+	bare := median(hashes)
+	alone, err := r.turns(variant{"log-ins", p, enter, 0})
+	if err != nil {
+		return err
+	}
+	r.table.add("log-ins: CPU of a bare argon2id ÷ CPU of a log-in (G15)", "≥ 0.95", bare/alone["log-ins"].cpuPerCall(), alone["log-ins"])
+	r.table.plain("256 log-ins at once: memory over idle, MiB (G15)", "≤ 150", float64(median(over))/(1<<20))
+	r.table.add("GetRoom's rate while 256 log in ÷ idle (G15)", "≥ 0.4", medianOf(meanwhile).rate()/idle["GetRoom"].rate(), medianOf(meanwhile))
+	return nil
+}
+
+// givePasswords sets one hash for all callers.
+func (c *crowd) givePasswords(r *run) error {
+	hash, err := talk.NewPasswords(0).Hash(r.ctx, password)
+	if err != nil {
+		return err
+	}
+	store, err := db.Open(r.ctx, db.Config{URL: c.dsn})
+	if err != nil {
+		return err
+	}
+	_, err = store.DB().NewRaw("UPDATE users SET password_hash = ?", hash).Exec(r.ctx)
+	return errors.Join(err, store.Close())
+}
+
+// bareHash is the CPU time of one hash with nothing around it, in µs.
+func bareHash(d time.Duration) (float64, error) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	salt := make([]byte, 16)
+	before, err := ownCPU()
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for began := time.Now(); time.Since(began) < d; n++ {
+		argon2.IDKey([]byte(password), salt, 2, 19<<10, 1, 32)
+	}
+	after, err := ownCPU()
+	return (after - before).Seconds() * 1e6 / float64(n), err
+}
+
+// loginsTurn has 256 people log in at once, again and again, while others
+// read rooms, and watches the memory.
+func (r *run) loginsTurn(p *process, c *crowd, enter func(int, int64) request) (meanwhile figures, grown int64, err error) {
+	idle, err := p.memory()
+	if err != nil {
+		return meanwhile, 0, err
+	}
+	var both sync.WaitGroup
+	var e1, e2 error
+	ended := make(chan struct{})
+	both.Go(func() { _, e1 = drive(r.ctx, p, 256, r.turn, enter) })
+	both.Go(func() { meanwhile, e2 = drive(r.ctx, p, connections, r.turn, c.hot) })
+	go func() { both.Wait(); close(ended) }()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			if e2 == nil && meanwhile.failed > 0 {
+				e2 = fmt.Errorf("GetRoom while people log in: %d failed: %s", meanwhile.failed, meanwhile.sample)
+			}
+			return meanwhile, grown, errors.Join(e1, e2)
+		case <-tick.C:
+			now, err := p.memory()
+			if err != nil {
+				return meanwhile, grown, err
+			}
+			grown = max(grown, now-idle)
+		}
+	}
+}
+
+// starts measures goal G16: from exec to the first answer, on the embedded
+// default, with an empty data directory.
+func (r *run) starts() error {
+	var took []float64
+	for n := range max(5, r.rounds) {
+		data := filepath.Join(r.dir, fmt.Sprintf("data-%d-%d", n, rand.Int()))
+		began := time.Now()
+		p, err := start(r.ctx, filepath.Join(r.dir, "free2talk"), nil, "--data-dir", data)
+		if err != nil {
+			return err
+		}
+		took = append(took, time.Since(began).Seconds())
+		if err := errors.Join(p.stop(), os.RemoveAll(data)); err != nil {
+			return err
+		}
+	}
+	r.table.plain("first answer after start, embedded, seconds (G16)", "≤ 1", median(took))
+	return nil
+}

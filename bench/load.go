@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// connections is how many callers call at once.
+const connections = 64
+
+// request is one call: what is posted where, by whom.
+type request struct {
+	path, body, token string
+	from              string // address, as a proxy tells it; "" is this machine's
+}
+
+// figures are what one turn of load came to.
+type figures struct {
+	calls    int
+	failed   int
+	sample   string        // of a failure
+	cpu      time.Duration // of the server
+	took     time.Duration
+	p50, p99 time.Duration
+}
+
+func (f figures) cpuPerCall() float64 { return f.cpu.Seconds() * 1e6 / float64(max(1, f.calls)) }
+func (f figures) rate() float64       { return float64(f.calls) / f.took.Seconds() }
+
+// drive calls p for a while, with next making each call of a worker, and measures.
+func drive(ctx context.Context, p *process, callers int, d time.Duration, next func(worker int, n int64) request) (figures, error) {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers, DisableCompression: true}}
+	defer client.CloseIdleConnections()
+	var n atomic.Int64
+	warm, cancel := context.WithTimeout(ctx, d/6)
+	burst(warm, client, p, callers, &n, next)
+	cancel()
+	before, err := p.cpu()
+	if err != nil {
+		return figures{}, err
+	}
+	began := time.Now()
+	timed, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	f := burst(timed, client, p, callers, &n, next)
+	f.took = time.Since(began)
+	after, err := p.cpu()
+	f.cpu = after - before
+	return f, err
+}
+
+// burst calls until ctx ends.
+func burst(ctx context.Context, client *http.Client, p *process, callers int, n *atomic.Int64, next func(int, int64) request) figures {
+	var mu sync.Mutex
+	var all figures
+	var took []time.Duration
+	var done sync.WaitGroup
+	for worker := range callers {
+		done.Go(func() {
+			var mine []time.Duration
+			for ctx.Err() == nil {
+				began := time.Now()
+				err := call(client, p.url, next(worker, n.Add(1)))
+				mine = append(mine, time.Since(began))
+				if err != nil {
+					mu.Lock()
+					all.failed, all.sample = all.failed+1, err.Error()
+					mu.Unlock()
+				}
+			}
+			mu.Lock()
+			took = append(took, mine...)
+			mu.Unlock()
+		})
+	}
+	done.Wait()
+	slices.Sort(took)
+	all.calls = len(took)
+	if len(took) > 0 {
+		all.p50, all.p99 = took[len(took)/2], took[len(took)*99/100]
+	}
+	return all
+}
+
+// call is one call in JSON over HTTP/1.1. What was begun is finished.
+func call(client *http.Client, url string, r request) error {
+	post, err := http.NewRequest(http.MethodPost, url+r.path, bytes.NewReader([]byte(r.body)))
+	if err != nil {
+		return err
+	}
+	post.Header.Set("Content-Type", "application/json")
+	if r.token != "" {
+		post.Header.Set("Authorization", "Bearer "+r.token)
+	}
+	if r.from != "" {
+		post.Header.Set("X-Forwarded-For", r.from)
+	}
+	reply, err := client.Do(post)
+	if err != nil {
+		return err
+	}
+	defer reply.Body.Close()
+	body, err := io.ReadAll(reply.Body)
+	if err == nil && reply.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", reply.Status, body)
+	}
+	return err
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/free2talk/free2talk/internal/testenv/service"
+)
+
+// run is one run of the table.
+type run struct {
+	ctx    context.Context
+	dir    string // for programs and data; gone afterwards
+	rounds int
+	turn   time.Duration // of load, for one variant in one round
+	rooms  []int         // how many, in the databases of ListRooms
+
+	postgres *service.Postgres
+	redis    *service.Redis
+	table    table
+}
+
+func main() {
+	quick := flag.Bool("quick", false, "one short round, to see that it runs; writes nothing")
+	out := flag.String("o", "docs/performance.md", "where the table is written")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	r := &run{ctx: ctx, rounds: 3, turn: 3 * time.Second, rooms: []int{1_000, 100_000}}
+	if *quick {
+		r.rounds, r.turn, r.rooms, *out = 1, time.Second/2, []int{1_000, 2_000}, ""
+	}
+	if err := r.all(*out); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func (r *run) all(out string) (err error) {
+	if r.dir, err = os.MkdirTemp("", "free2talk-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(r.dir)) }()
+	if err := r.build(); err != nil {
+		return err
+	}
+	// Everything but what is measured shares the other processor: what this
+	// process starts inherits it.
+	if err := pinSelf(othersCPU); err != nil {
+		return err
+	}
+	if r.postgres, err = service.StartPostgres(r.ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.postgres.Close()) }()
+	if r.redis, err = service.StartRedis(r.ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.redis.Close()) }()
+	for _, part := range []func() error{r.reads, r.writes, r.logins, r.starts} {
+		if err := part(); err != nil {
+			return err
+		}
+	}
+	r.table.print(os.Stdout)
+	if out == "" {
+		return nil
+	}
+	return r.table.write(out)
+}
+
+func pinSelf(cpu string) error {
+	reply, err := exec.Command("taskset", "-a", "-c", "-p", cpu, fmt.Sprint(os.Getpid())).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("taskset: %w: %s", err, reply)
+	}
+	return nil
+}
+
+// build makes the programs that are measured, as they are shipped.
+func (r *run) build() error {
+	for _, program := range []string{"./cmd/free2talk", "./bench/noop"} {
+		command := exec.CommandContext(r.ctx, "go", "build", "-o", r.dir+"/", program)
+		if reply, err := command.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w\n%s", program, err, reply)
+		}
+	}
+	return nil
+}
+
+func (r *run) noop() (*process, error) { return start(r.ctx, filepath.Join(r.dir, "noop"), nil) }
+
+// shipped is the server as it is shipped, with everything on: tokens verified,
+// limits counted (and too high to be met), traces sampled at one per cent.
+func (r *run) shipped(c *crowd, prefix string) (*process, error) {
+	return start(r.ctx, filepath.Join(r.dir, "free2talk"), []string{
+		"DATABASE_URL=" + c.dsn, "REDIS_URL=" + r.redis.URL(),
+		"FREE2TALK_REDIS_PREFIX=" + prefix,
+		"FREE2TALK_RATE_LIMITS=api=100000/15m,auth=100000/15m",
+		"FREE2TALK_LOG_FORMAT=json",
+		"FREE2TALK_TRUSTED_PROXIES=127.0.0.1/32",
+	})
+}
+
+// database makes an empty one.
+func (r *run) database(name string) (dsn string, err error) {
+	reply, err := exec.CommandContext(r.ctx, "psql", r.postgres.AdminDSN(), "-c", "CREATE DATABASE "+name).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("create database: %w: %s", err, reply)
+	}
+	return service.DSN(r.postgres.Addr(), "postgres", name), nil
+}
+
+// variant is one row's server and load.
+type variant struct {
+	name    string
+	on      *process
+	next    func(worker int, n int64) request
+	callers int // at once; zero means connections
+}
+
+// turns drives the variants in turn, round after round, and returns the
+// medians by name.
+func (r *run) turns(variants ...variant) (map[string]figures, error) {
+	rounds := map[string][]figures{}
+	for range r.rounds {
+		for _, v := range variants {
+			f, err := drive(r.ctx, v.on, cmp.Or(v.callers, connections), r.turn, v.next)
+			if err != nil {
+				return nil, err
+			}
+			if f.failed > 0 {
+				return nil, fmt.Errorf("%s: %d of %d calls failed: %s", v.name, f.failed, f.calls, f.sample)
+			}
+			rounds[v.name] = append(rounds[v.name], f)
+		}
+	}
+	medians := map[string]figures{}
+	for name, all := range rounds {
+		medians[name] = medianOf(all)
+	}
+	return medians, nil
+}

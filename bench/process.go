@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The processors: what is measured has one, everything else the other.
+const (
+	serverCPU = "0"
+	othersCPU = "1"
+)
+
+// process is a server that is measured.
+type process struct {
+	cmd  *exec.Cmd
+	url  string
+	log  bytes.Buffer
+	gone chan error // what Wait said, once
+}
+
+// start runs a program pinned to the server's processor, and returns once it
+// answers on its port.
+func start(ctx context.Context, program string, env []string, args ...string) (*process, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	address := net.JoinHostPort("127.0.0.1", port)
+	p := &process{url: "http://" + address}
+	words := append([]string{"-c", serverCPU, program, "--listen", address}, args...)
+	p.cmd = exec.CommandContext(ctx, "taskset", words...)
+	p.cmd.Env = append(append(os.Environ(), "GOMAXPROCS=1"), env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	p.gone = make(chan error, 1)
+	go func() { p.gone <- p.cmd.Wait() }()
+	return p, p.await(ctx, "/healthz")
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, err
+}
+
+// await returns once the server answers a request for path, whatever it says.
+func (p *process) await(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+path, nil)
+		if err != nil {
+			return err
+		}
+		reply, err := http.DefaultClient.Do(request)
+		if err == nil {
+			return reply.Body.Close()
+		}
+		select {
+		case err := <-p.gone:
+			return fmt.Errorf("%s ended: %w\n%s", p.cmd.Args[3], err, p.log.String())
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not answer: %w", p.cmd.Args[3], ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// stop ends the server as an operator would, and returns when it has gone.
+func (p *process) stop() error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	if err := <-p.gone; err != nil && p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+		return fmt.Errorf("%w\n%s", err, p.log.String())
+	}
+	return nil
+}
+
+// clockTick is how the kernel counts CPU time for /proc: USER_HZ, 100 on Linux.
+const clockTick = 10 * time.Millisecond
+
+// cpu is the CPU time that the server has spent, as proc(5) tells it.
+func (p *process) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(stat), ") ") // the name may hold anything
+	fields := strings.Fields(after)
+	user, err := strconv.Atoi(fields[11])
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * clockTick, err
+}
+
+// ownCPU is the CPU time that this process has spent.
+func ownCPU() (time.Duration, error) {
+	var usage syscall.Rusage
+	err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), err
+}
+
+// memory is what of the server is in memory now, in bytes.
+func (p *process) memory() (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if kib, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, err := strconv.ParseInt(strings.Fields(kib)[0], 10, 64)
+			return n << 10, err
+		}
+	}
+	return 0, fmt.Errorf("no VmRSS for %d", p.cmd.Process.Pid)
+}
