@@ -2,9 +2,7 @@ package db_test
 
 import (
 	"context"
-	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 
 	"github.com/free2talk/free2talk/db"
@@ -65,19 +63,8 @@ func TestSQLite(t *testing.T) {
 	conform(t, file)
 }
 
-// rounds is how often each race is run: 500 in the long runs of `make faults`.
-func rounds(t *testing.T) int {
-	t.Helper()
-	text := os.Getenv("FREE2TALK_ROUNDS")
-	if text == "" {
-		return 10
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("FREE2TALK_ROUNDS: %v", err)
-	}
-	return n
-}
+// rounds is how often each race is run.
+func rounds() int { return testenv.Effort(10, 500) }
 
 func conform(t *testing.T, dsn func(testing.TB) string) {
 	t.Helper()
@@ -85,7 +72,7 @@ func conform(t *testing.T, dsn func(testing.TB) string) {
 		return open(t, db.Config{URL: dsn(t), Now: clock, MaxConns: 4})
 	})
 	t.Run("TwoNodes", func(t *testing.T) {
-		talktest.RunRaces(t, rounds(t), func(t *testing.T, clock talk.Clock) []talk.Store {
+		talktest.RunRaces(t, rounds(), func(t *testing.T, clock talk.Clock) []talk.Store {
 			config := db.Config{URL: dsn(t), Now: clock, MaxConns: 8}
 			return []talk.Store{open(t, config), open(t, config)}
 		})
