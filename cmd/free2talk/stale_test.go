@@ -1,0 +1,321 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/uptrace/bun"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/free2talk/free2talk/client"
+	free2talkv1 "github.com/free2talk/free2talk/gen/free2talk/v1"
+	"github.com/free2talk/free2talk/internal/testenv"
+)
+
+// measured sums what n's metrics say under a name, of the series that carry
+// all of labels (`role="cache"`).
+func (w *world) measured(n *testNode, name string, labels ...string) float64 {
+	w.Helper()
+	page := httptest.NewRecorder()
+	n.telemetry.Handler().ServeHTTP(page, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/metrics", nil))
+	sum := 0.0
+	for lines := bufio.NewScanner(page.Body); lines.Scan(); {
+		series, value, _ := strings.Cut(lines.Text(), "} ")
+		if strings.HasPrefix(series, name+"{") && containsAll(series, labels) {
+			number, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				w.Fatalf("%s: %v", lines.Text(), err)
+			}
+			sum += number
+		}
+	}
+	return sum
+}
+
+func containsAll(text string, parts []string) bool {
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			return false
+		}
+	}
+	return true
+}
+
+// turnstile holds one call between its load from the database and what it
+// does with it.
+type turnstile struct {
+	mu     sync.Mutex
+	needle string // in the query that is held; "" for none
+	loaded chan struct{}
+	pass   chan struct{}
+}
+
+// BeforeQuery changes nothing.
+func (*turnstile) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context { return ctx }
+
+// AfterQuery holds the first call that asks for what is looked for.
+func (g *turnstile) AfterQuery(ctx context.Context, event *bun.QueryEvent) {
+	g.mu.Lock()
+	held := g.needle != "" && ctx.Value(http.ServerContextKey) != nil && strings.Contains(event.Query, g.needle)
+	if held {
+		g.needle = ""
+	}
+	g.mu.Unlock()
+	if held {
+		close(g.loaded)
+		<-g.pass
+	}
+}
+
+func (g *turnstile) hold(needle string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.needle, g.loaded, g.pass = needle, make(chan struct{}), make(chan struct{})
+}
+
+// staleFill is a thing that is read and written: what its cache is called,
+// what a query for it holds, and what readers see before and after the write.
+type staleFill struct {
+	cache, needle string
+	read          func(ctx context.Context, i int) string
+	write         func(ctx context.Context) error
+	before, after string
+}
+
+// staleFills are the kinds of entries, each with one of its own.
+func (w *world) staleFills() []staleFill {
+	w.Helper()
+	host, guest, reader := w.player(), w.player(), w.player()
+	room := w.room(host.person, 4)
+	profile := &free2talkv1.UpdateProfileRequest{Profile: &free2talkv1.User{Bio: "new"}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"bio"}}}
+	person := func(key *free2talkv1.GetUserRequest) func(context.Context, int) string {
+		return func(ctx context.Context, i int) string {
+			reply, err := reader.at[i].Users.GetUser(ctx, key)
+			return client.Reason(err) + reply.GetUser().GetBio() + reply.GetUser().GetUsername()
+		}
+	}
+	newcomer := fmt.Sprintf("newcomer-%d", w.people.Add(1))
+	return []staleFill{
+		{"room", room.GetId(), func(ctx context.Context, i int) string {
+			reply, err := reader.rooms(i).GetRoom(ctx, roomByID(room.GetId()))
+			return fmt.Sprintf("%s version %d, %d seated", client.Reason(err), reply.GetRoom().GetVersion(), len(reply.GetParticipants()))
+		}, func(ctx context.Context) error { return guest.join(ctx, 1, room.GetId()) }, " version 1, 1 seated", " version 2, 2 seated"},
+		{"user", guest.id(), person(userByID(guest.id())), func(ctx context.Context) error {
+			_, err := guest.at[1].Users.UpdateProfile(ctx, profile)
+			return err
+		}, guest.Username, "new" + guest.Username},
+		{"username", newcomer, person(userByName(newcomer)), func(ctx context.Context) error {
+			_, err := w.client(w.nodes[1]).Register(ctx, newcomer+"@example.org", newcomer, password)
+			return err
+		}, client.ReasonUserNotFound, newcomer},
+	}
+}
+
+func userByID(id string) *free2talkv1.GetUserRequest {
+	return &free2talkv1.GetUserRequest{Key: &free2talkv1.GetUserRequest_Id{Id: id}}
+}
+
+func userByName(name string) *free2talkv1.GetUserRequest {
+	return &free2talkv1.GetUserRequest{Key: &free2talkv1.GetUserRequest_Username{Username: name}}
+}
+
+// Resolution 5: a reader loads on one node; on the other a write is made and
+// acknowledged; then the reader fills the cache. It never wins.
+func TestAReaderWhoLoadedBeforeAWriteNeverPutsItBack(t *testing.T) {
+	for _, between := range []bool{false, true} {
+		t.Run(fmt.Sprintf("somebody read in between: %v", between), func(t *testing.T) {
+			gate := &turnstile{}
+			w := newWorld(t, onPostgres, 2, func(s *Settings) { s.watch = gate })
+			w.redisUsed()
+			for _, s := range w.staleFills() {
+				t.Run(s.cache, func(t *testing.T) { w.fillLate(t, gate, s, between) })
+			}
+		})
+	}
+}
+
+func (w *world) fillLate(t *testing.T, gate *turnstile, s staleFill, between bool) {
+	ctx := patient(t)
+	gate.hold(s.needle)
+	early := make(chan string, 1)
+	go func() { early <- s.read(ctx, 0) }()
+	<-gate.loaded
+	if err := s.write(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if between {
+		if got := s.read(ctx, 1); got != s.after {
+			t.Errorf("read after the write, before the late fill: %s", got)
+		}
+	}
+	refused := w.measured(w.nodes[0], "free2talk_cache_fills_refused_total", `cache="`+s.cache+`"`)
+	close(gate.pass)
+	if got := <-early; got != s.before {
+		t.Errorf("the late reader had loaded %s", got)
+	}
+	if more := w.measured(w.nodes[0], "free2talk_cache_fills_refused_total", `cache="`+s.cache+`"`) - refused; more != 1 {
+		t.Errorf("%v fills were refused", more)
+	}
+	for i := range 2 * len(w.nodes) {
+		if got := s.read(ctx, i%len(w.nodes)); got != s.after {
+			t.Errorf("read after the late fill, at node %d: %s", i%len(w.nodes), got)
+		}
+	}
+}
+
+// subject is a person and their room, both written again and again. The
+// numbers in them are the least that a read may now see.
+type subject struct {
+	*player
+	guest      *player
+	room, slug string
+	name       atomic.Int64 // of the person, as a number
+	version    atomic.Int64 // of the room
+}
+
+// weather is a run of random reads and writes over all nodes.
+type weather struct {
+	*world
+	ctx           context.Context
+	until         time.Time
+	subjects      []*subject
+	reader        *player
+	reads, writes atomic.Int64
+}
+
+// Resolution 5, C1: no read that began after a write was acknowledged sees
+// anything older, whichever node read, whichever wrote.
+func TestNoReadIsOlderThanAnAcknowledgedWrite(t *testing.T) {
+	w := newWorld(t, onPostgres, 2)
+	w.redisUsed()
+	r := &weather{world: w, ctx: patient(t), reader: w.player(), until: time.Now().Add(testenv.Effort(8*time.Second, time.Minute))}
+	for range 4 {
+		s := &subject{player: w.player(), guest: w.player()}
+		room := w.room(s.person, 4)
+		s.room, s.slug = room.GetId(), room.GetSlug()
+		r.subjects = append(r.subjects, s)
+	}
+	var all sync.WaitGroup
+	for _, s := range r.subjects {
+		for _, write := range []func(*subject, int64) error{r.rename, r.edit, r.comeAndGo} {
+			all.Go(func() { r.repeat(func(n int64) error { return write(s, n) }, &r.writes, 5*time.Millisecond) })
+		}
+	}
+	for range 8 {
+		all.Go(func() { r.repeat(r.look, &r.reads, 0) })
+	}
+	all.Wait()
+	r.report()
+}
+
+func (r *weather) repeat(f func(n int64) error, count *atomic.Int64, pause time.Duration) {
+	for n := int64(1); time.Now().Before(r.until) && !r.Failed(); n++ {
+		if err := f(n); err != nil {
+			r.Error(err)
+			return
+		}
+		count.Add(1)
+		if pause > 0 {
+			<-time.After(rand.N(pause))
+		}
+	}
+}
+
+// least raises the least that may be seen.
+func least(of *atomic.Int64, n int64) {
+	for old := of.Load(); old < n && !of.CompareAndSwap(old, n); old = of.Load() {
+	}
+}
+
+func (r *weather) rename(s *subject, n int64) error {
+	_, err := s.at[rand.IntN(len(s.at))].Users.UpdateProfile(r.ctx, &free2talkv1.UpdateProfileRequest{
+		Profile: &free2talkv1.User{DisplayName: strconv.FormatInt(n, 10)}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"display_name"}},
+	})
+	if err == nil {
+		least(&s.name, n)
+	}
+	return err
+}
+
+func (r *weather) edit(s *subject, n int64) error {
+	reply, err := s.rooms(rand.IntN(len(s.at))).UpdateRoom(r.ctx, &free2talkv1.UpdateRoomRequest{
+		Room: &free2talkv1.Room{Id: s.room, Topic: strconv.FormatInt(n, 10)}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"topic"}},
+	})
+	least(&s.version, reply.GetRoom().GetVersion())
+	return err
+}
+
+func (r *weather) comeAndGo(s *subject, n int64) error {
+	i := rand.IntN(len(s.at))
+	if n%2 == 0 {
+		return s.guest.leave(r.ctx, i, s.room)
+	}
+	reply, err := s.guest.rooms(i).JoinRoom(r.ctx, &free2talkv1.JoinRoomRequest{RoomId: s.room})
+	least(&s.version, reply.GetRoom().GetVersion())
+	return err
+}
+
+// look reads one thing in one of the ways there are.
+func (r *weather) look(int64) error {
+	s, i := r.subjects[rand.IntN(len(r.subjects))], rand.IntN(len(r.nodes))
+	name, version := s.name.Load(), s.version.Load()
+	key := roomByID(s.room)
+	switch rand.IntN(6) {
+	case 0:
+		key = &free2talkv1.GetRoomRequest{Key: &free2talkv1.GetRoomRequest_Slug{Slug: s.slug}}
+	case 1:
+		reply, err := r.reader.at[i].Users.GetUser(r.ctx, userByID(s.id()))
+		return atLeast(err, reply.GetUser().GetDisplayName(), name)
+	case 2:
+		reply, err := r.reader.at[i].Users.GetUser(r.ctx, userByName(s.Username))
+		return atLeast(err, reply.GetUser().GetDisplayName(), name)
+	case 3:
+		reply, err := r.reader.at[i].Users.BatchGetUsers(r.ctx, &free2talkv1.BatchGetUsersRequest{Ids: []string{s.id()}})
+		if err == nil && len(reply.GetUsers()) != 1 {
+			return fmt.Errorf("users: %v", reply)
+		}
+		return atLeast(err, reply.GetUsers()[0].GetDisplayName(), name)
+	}
+	reply, err := r.reader.rooms(i).GetRoom(r.ctx, key)
+	if err == nil && reply.GetRoom().GetVersion() < version {
+		return fmt.Errorf("room version %d was read at node %d after %d was acknowledged", reply.GetRoom().GetVersion(), i, version)
+	}
+	return atLeast(err, reply.GetRoom().GetOwner().GetDisplayName(), name)
+}
+
+func atLeast(err error, seen string, least int64) error {
+	if err != nil || least == 0 {
+		return err
+	}
+	if n, _ := strconv.ParseInt(seen, 10, 64); n < least {
+		return fmt.Errorf("name %q was read after %d was acknowledged", seen, least)
+	}
+	return nil
+}
+
+func (r *weather) report() {
+	r.Helper()
+	hits, refused, untold := 0.0, 0.0, 0.0
+	for _, n := range r.nodes {
+		hits += r.measured(n, "free2talk_cache_requests_total", `result="hit"`)
+		refused += r.measured(n, "free2talk_cache_fills_refused_total")
+		untold += r.measured(n, "free2talk_cache_unforgotten_total")
+		if stale := r.measured(n, "free2talk_cache_requests_total", `result="stale"`); stale > 0 {
+			r.Errorf("the cache itself found %v stale entries", stale)
+		}
+	}
+	r.Logf("%d reads, %d writes, %v hits, %v late fills refused, %v keys not unlinked at once", r.reads.Load(), r.writes.Load(), hits, refused, untold)
+	if r.reads.Load() < 100 || r.writes.Load() < 100 || hits < 100 {
+		r.Error("too little happened to prove anything")
+	}
+}
