@@ -54,8 +54,8 @@ type node struct {
 
 // open makes a node that is ready to serve. It waits for the database, and not
 // for Redis.
-func open(ctx context.Context, settings Settings, log *slog.Logger) (n *node, err error) {
-	n = &node{settings: settings, log: log, id: talk.NewID(), stop: func() {}}
+func open(ctx context.Context, settings Settings, log *slog.Logger) (_ *node, err error) {
+	n := &node{settings: settings, log: log, id: talk.NewID(), stop: func() {}}
 	n.live.Store(1)
 	defer func() {
 		if err != nil {

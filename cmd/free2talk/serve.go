@@ -39,9 +39,16 @@ func (serveCmd) Run(ctx context.Context, c *Config) (err error) {
 	}
 	n, err := open(ctx, settings, log)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = nil // told to stop while it waited: nothing failed
+		}
 		return errors.Join(err, closeAll(clients, metrics))
 	}
-	log.Info(settings.banner(clients.Addr()), "version", version(), "limits", settings.RateLimits.String())
+	about := []any{"version", version(), "limits", settings.RateLimits.String()}
+	if metrics != nil {
+		about = append(about, "metrics", "http://"+metrics.Addr().String()+"/metrics")
+	}
+	log.Info(settings.banner(clients.Addr()), about...)
 	return errors.Join(n.serve(ctx, clients, metrics), n.close())
 }
 
