@@ -3,6 +3,7 @@ package cache
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,9 +86,10 @@ func BenchmarkTake(b *testing.B) {
 	})
 	b.Run("64 at once", func(b *testing.B) {
 		b.SetParallelism(32)
+		var next atomic.Int64
 		b.RunParallel(func(pb *testing.PB) {
-			for i := 0; pb.Next(); i++ {
-				decide(i)
+			for pb.Next() {
+				decide(int(next.Add(1)))
 			}
 		})
 	})
