@@ -26,7 +26,8 @@ type Redis struct {
 	trust   *trust
 	dirty   *dirty
 
-	chores []func(context.Context) // done after each heartbeat
+	mu     sync.Mutex
+	chores []func(context.Context) // done after each heartbeat; only ever appended to
 	work   sync.WaitGroup          // what goes on behind the calls
 	ended  context.Context
 	end    context.CancelFunc
@@ -72,9 +73,7 @@ func (r *Redis) Run(ctx context.Context) error {
 	for {
 		r.beat(ctx)
 		r.flush(ctx)
-		for _, chore := range r.chores {
-			chore(ctx)
-		}
+		r.doChores(ctx)
 		if epoch, due := r.trust.recoveryDue(time.Now()); due {
 			recovery.Go(func() { r.recover(ctx, epoch) })
 		}
@@ -86,8 +85,21 @@ func (r *Redis) Run(ctx context.Context) error {
 	}
 }
 
-// chore adds something to do after each heartbeat. It is called before Run.
-func (r *Redis) chore(do func(context.Context)) { r.chores = append(r.chores, do) }
+// chore adds something to do after each heartbeat.
+func (r *Redis) chore(do func(context.Context)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.chores = append(r.chores, do)
+}
+
+func (r *Redis) doChores(ctx context.Context) {
+	r.mu.Lock()
+	chores := r.chores
+	r.mu.Unlock()
+	for _, do := range chores {
+		do(ctx)
+	}
+}
 
 // Close ends what goes on in the background, waits for it, and closes the
 // connections.
