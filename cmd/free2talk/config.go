@@ -120,9 +120,25 @@ func (f *faults) listeners(c *Config) {
 			f.add(setting, "must be HOST:PORT")
 		}
 	}
-	if c.MetricsListen != "" && c.MetricsListen == c.Listen && !strings.HasSuffix(c.Listen, ":0") {
+	if samePlace(c.Listen, c.MetricsListen) {
 		f.add("--metrics-listen", "must not be where clients connect")
 	}
+}
+
+// samePlace reports whether two addresses name one port of one host; port 0
+// is another one each time.
+func samePlace(one, other string) bool {
+	host, port, err := net.SplitHostPort(one)
+	host2, port2, err2 := net.SplitHostPort(other)
+	if err != nil || err2 != nil || port != port2 || port == "0" {
+		return false
+	}
+	return host == host2 || everywhere(host) || everywhere(host2)
+}
+
+func everywhere(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || err == nil && addr.IsUnspecified()
 }
 
 func validPort(port string) bool {
