@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -201,10 +200,5 @@ type redisClient = redis.UniversalClient
 // raw is a client beside the cache, to look and to plant.
 func raw(r *Redis) redis.UniversalClient { return r.client }
 
-// spell is how long a test of chance runs: longer where the run asks for it.
-func spell(short time.Duration) time.Duration {
-	if long, err := time.ParseDuration(os.Getenv("FREE2TALK_TEST_LONG")); err == nil {
-		return long
-	}
-	return short
-}
+// spell is how long a test of chance runs.
+func spell(short time.Duration) time.Duration { return testenv.Effort(short, time.Minute) }
