@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -204,7 +205,7 @@ func linearizable(t *testing.T, history []porcupine.Operation) int {
 		return 0
 	}
 	for _, get := range gets {
-		if result := porcupine.CheckOperationsTimeout(roomModel, append(writes[:len(writes):len(writes)], get), patience); result != porcupine.Ok {
+		if result := porcupine.CheckOperationsTimeout(roomModel, append(slices.Clip(writes), get), patience); result != porcupine.Ok {
 			t.Errorf("a read is %s: %s\n%s", result, told([]porcupine.Operation{get}), told(writes))
 		}
 	}

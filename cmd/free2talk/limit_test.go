@@ -1,0 +1,426 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/free2talk/free2talk/client"
+	"github.com/free2talk/free2talk/internal/testenv"
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// behindProxy has the nodes believe what the tests say of addresses.
+func behindProxy(s *Settings) {
+	s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+}
+
+// knock is the cheapest call that counts: for a room that is not there.
+func (w *world) knock(n *testNode, from string) spoken {
+	return w.speak(n, "RoomService/GetRoom", `{"id":"00000000-0000-7000-8000-000000000000"}`, "X-Forwarded-For", from)
+}
+
+// login waits for its turn as long as the server lets it.
+func (w *world) login(n *testNode, name, password, from string) spoken {
+	body := spelled(map[string]string{"username": name, "password": password})
+	return w.speak(n, "AuthService/Login", body, "X-Forwarded-For", from, "Connect-Timeout-Ms", "30000")
+}
+
+// reasons counts answers by their reason.
+func reasons(answers []spoken) map[string]int {
+	counts := map[string]int{}
+	for _, a := range answers {
+		_, reason := a.failure()
+		counts[reason]++
+	}
+	return counts
+}
+
+// claims is what a try finds wrong.
+type claims []string
+
+func (c *claims) came(what string, answers []spoken, want map[string]int) {
+	if got := reasons(answers); !maps.Equal(got, want) {
+		*c = append(*c, fmt.Sprintf("%s: got %v, want %v", what, got, want))
+	}
+}
+
+func (c *claims) equal(what string, got, want any) {
+	if !reflect.DeepEqual(got, want) {
+		*c = append(*c, fmt.Sprintf("%s: got %v, want %v", what, got, want))
+	}
+}
+
+// localDecisions is how many decisions the nodes have made without Redis.
+func (w *world) localDecisions() (n float64) {
+	for _, node := range w.nodes {
+		n += w.measured(node, "free2talk_limiter_decisions_total", `mode="local"`)
+	}
+	return n
+}
+
+// judged tries f, with an address of its own. Where a busy machine made Redis
+// miss a time-out, a node decided by its share, which is another promise (L2):
+// then f is tried again, with another address.
+func (w *world) judged(f func(c *claims, from string)) {
+	w.Helper()
+	for range 10 {
+		i, before, c := w.people.Add(1), w.localDecisions(), new(claims)
+		f(c, fmt.Sprintf("10.%d.%d.1", i/256%256, i%256))
+		if w.localDecisions() > before {
+			w.Log("Redis missed a time-out")
+			continue
+		}
+		for _, wrong := range *c {
+			w.Error(wrong)
+		}
+		return
+	}
+	w.Error("this machine is too busy for Redis")
+}
+
+// hashes is how many passwords were hashed on all nodes.
+func (w *world) hashes() (done int64) {
+	for _, n := range w.nodes {
+		done += n.accounts.Passwords.Stats().Done
+	}
+	return done
+}
+
+// Resolution 6, L1: sixty-four callers at once, over two nodes, again and
+// again, each time from another address.
+func TestExactlyTheLimitIsAdmittedInEveryWindow(t *testing.T) {
+	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, "api=20/1m,auth=off"))
+	w.redisUsed()
+	for range testenv.Effort(300, 10_000) {
+		w.judged(func(c *claims, from string) {
+			answers := together(64, func(i int) spoken { return w.knock(w.at(i), from) })
+			c.came(from, answers, map[string]int{client.ReasonRoomNotFound: 20, client.ReasonRateLimited: 44})
+		})
+	}
+}
+
+// L1: the window slides, and it is Redis's clock that it slides by. What Redis
+// wrote down of a flood is read beside it.
+func TestNoWindowThatSlidesAdmitsMoreThanItsLimit(t *testing.T) {
+	server := testenv.StartRedis(t)
+	w := newWorld(t, onOwnRedis(server), 2, behindProxy, withLimits(t, "api=20/1s,auth=off"))
+	w.redisUsed()
+	redis, taken := askOf(t, server), map[string]int64{}
+	var admitted atomic.Int64
+	var flood sync.WaitGroup
+	done := make(chan struct{})
+	for i := range 64 {
+		flood.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, reason := w.knock(w.at(i), "10.0.0.1").failure(); reason != client.ReasonRateLimited {
+					admitted.Add(1)
+				}
+			}
+		})
+	}
+	w.eventually(30*time.Second, "three windows and a bit were filled", func() bool {
+		for _, place := range redis.ZRangeWithScores(t.Context(), w.settings.RedisPrefix+"f2t:rl:api:20/1:{10.0.0.1}", 0, -1).Val() {
+			taken[place.Member.(string)] = int64(place.Score)
+		}
+		return len(taken) > 70
+	})
+	close(done)
+	flood.Wait()
+	at, most := slices.Sorted(maps.Values(taken)), 20
+	if local := w.localDecisions(); local > 0 {
+		t.Logf("%v times Redis missed a time-out, and the node's share decided", local)
+		most = 40 // L2
+	}
+	for i := range len(at) - most {
+		if span := time.Duration(at[i+most]-at[i]) * time.Microsecond; span < time.Second {
+			t.Errorf("%d were admitted within %v", most+1, span)
+		}
+	}
+	t.Logf("%d admitted, %d seen in Redis, within %v", admitted.Load(), len(at), time.Duration(at[len(at)-1]-at[0])*time.Microsecond)
+}
+
+// Resolution 6: the numbers are part of what is counted.
+func TestNodesWithOtherNumbersDoNotDisturbEachOther(t *testing.T) {
+	w := newWorld(t, onPostgres, 1, behindProxy, withLimits(t, "api=20/1m"))
+	withLimits(t, "api=7/1m")(&w.settings)
+	w.start()
+	w.redisUsed()
+	for range testenv.Effort(20, 300) {
+		w.judged(func(c *claims, from string) {
+			answers := together(64, func(i int) spoken { return w.knock(w.at(i), from) })
+			var each [2][]spoken
+			for i, a := range answers {
+				each[i%2] = append(each[i%2], a)
+			}
+			c.came("the node of twenty", each[0], map[string]int{client.ReasonRoomNotFound: 20, client.ReasonRateLimited: 12})
+			c.came("the node of seven", each[1], map[string]int{client.ReasonRoomNotFound: 7, client.ReasonRateLimited: 25})
+		})
+	}
+}
+
+// Resolution 6, L3; checklist 12.
+func TestOfAHundredWrongPasswordsAtOnceFiveAreTried(t *testing.T) {
+	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, "api=off"))
+	w.redisUsed()
+	w.registered(w.nodes[0], "ada")
+	for range testenv.Effort(3, 300) {
+		w.judged(func(c *claims, from string) { w.guess(t, c, from) })
+	}
+}
+
+func (w *world) guess(t *testing.T, c *claims, from string) {
+	wrong := func(n *testNode, from string) spoken { return w.login(n, "ada", "seven blue kittens", from) }
+	before := w.hashes()
+	answers := together(100, func(i int) spoken { return wrong(w.at(i), from) })
+	c.came("wrong", answers, map[string]int{client.ReasonBadCredentials: 5, client.ReasonRateLimited: 95})
+	for _, n := range w.nodes {
+		right := w.login(n, "ada", password, from)
+		c.came("the right password from there", []spoken{right}, map[string]int{client.ReasonRateLimited: 1})
+		right.saysWhen(t, "the right password from there")
+		c.equal("the right password, beside a wrong one", timeless(t, right), timeless(t, wrong(n, from)))
+	}
+	c.equal("hashes computed", w.hashes()-before, int64(5))
+	elsewhere := strings.TrimSuffix(from, "1") + "2"
+	c.came("elsewhere", []spoken{wrong(w.nodes[0], elsewhere)}, map[string]int{client.ReasonBadCredentials: 1})
+	c.came("elsewhere", []spoken{w.login(w.nodes[1], "ada", password, elsewhere)}, map[string]int{"": 1})
+}
+
+// timeless is an answer without what tells the time or names the request.
+func timeless(t *testing.T, s spoken) map[string]any {
+	t.Helper()
+	var body map[string]any
+	if err := json.Unmarshal([]byte(s.body), &body); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range body["details"].([]any) {
+		if d := d.(map[string]any); d["type"] == "google.rpc.RetryInfo" {
+			delete(d, "value")
+			delete(d, "debug")
+		}
+	}
+	header := maps.Clone(s.header)
+	for _, name := range []string{"Date", "Ratelimit", "Retry-After", "X-Request-Id", "Content-Length"} {
+		if _, there := header[name]; there {
+			header[name] = nil
+		}
+	}
+	return map[string]any{"status": s.status, "header": map[string][]string(header), "body": body}
+}
+
+// Resolution 6; checklist 12: people who type it right are never refused,
+// however many share an address. Where the machine is too slow for all of them
+// within four seconds, some are told to come back, and do.
+func TestTwoHundredPeopleBehindOneAddressAllGetIn(t *testing.T) {
+	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, ""))
+	w.redisUsed()
+	w.registered(w.nodes[0], "ada")
+	crowd := make([]*person, 200)
+	for i := range crowd {
+		crowd[i] = w.account(w.at(i))
+	}
+	if _, err := w.nodes[0].store.DB().NewRaw(`
+		UPDATE users SET password_hash = ada.password_hash FROM users AS ada
+		WHERE ada.username = 'ada'`).Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	began, before := time.Now(), w.hashes()
+	var busy atomic.Int64
+	answers := together(len(crowd), func(i int) spoken {
+		for try := 0; ; try++ {
+			answer := w.login(w.at(i+try), crowd[i].Username, password, "10.0.0.1")
+			if _, reason := answer.failure(); reason != client.ReasonBusy {
+				return answer
+			}
+			busy.Add(1)
+			answer.saysWhen(t, "busy")
+			var retry errdetails.RetryInfo
+			answer.detail(&retry)
+			<-time.After(retry.GetRetryDelay().AsDuration())
+		}
+	})
+	if got := reasons(answers); got[""] != len(crowd) {
+		t.Errorf("got %v", got)
+	}
+	if got := w.hashes() - before; got != int64(len(crowd)) {
+		t.Errorf("%d hashes were computed for %d people", got, len(crowd))
+	}
+	t.Logf("%d people got in within %v; %d times one was told to come back", len(crowd), time.Since(began), busy.Load())
+}
+
+// Checklist 12: what was mistyped in a form is no guess.
+func TestTyposCountNothing(t *testing.T) {
+	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, "api=off"))
+	w.redisUsed()
+	w.registered(w.nodes[0], "ada")
+	w.judged(func(c *claims, from string) {
+		for i := range 10 {
+			typo := w.speak(w.at(i), "AuthService/Login", `{"email":"ada at example","password":"seven blue kittens"}`, "X-Forwarded-For", from)
+			c.equal("no e-mail", typo.status, http.StatusBadRequest)
+		}
+		for i := range 5 {
+			c.equal("no password", w.login(w.at(i), "bob", "", from).status, http.StatusBadRequest)
+			c.came("wrong", []spoken{w.login(w.at(i), "ada", "seven blue kittens", from)}, map[string]int{client.ReasonBadCredentials: 1})
+		}
+		c.came("the sixth", []spoken{w.login(w.nodes[0], "ada", "seven blue kittens", from)}, map[string]int{client.ReasonRateLimited: 1})
+	})
+}
+
+// Defect 7; checklist 13: an IPv6 subscriber has a /64 and is one address; who
+// is not believed about addresses has their own.
+func TestAddressesAreCountedAsTheirOwnersHaveThem(t *testing.T) {
+	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, "api=3/1m"))
+	w.redisUsed()
+	for name, spelled := range map[string]struct {
+		same  []string // as one another
+		other string
+	}{
+		"IPv6 by its /64": {[]string{"2001:db8:X:2::1", "2001:db8:X:2:ffff::2", "[2001:db8:X:2::3]:443", "2001:db8:X:2::4%eth0"}, "2001:db8:X:3::1"},
+		"the last hop that is not ours, whatever stands left of it": {
+			[]string{"192.0.2.X", "10.1.0.9, 192.0.2.X", "garbage, 192.0.2.X", "192.0.2.X, 127.0.0.1"}, "192.0.2.X, 10.1.0.2",
+		},
+		"IPv4 in the dress of IPv6": {[]string{"198.51.100.X", "::ffff:198.51.100.X", "198.51.100.X", "::ffff:198.51.100.X"}, "198.51.101.X"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.judged(func(c *claims, from string) {
+				knock := func(i int, from string) []spoken {
+					return []spoken{w.knock(w.at(i), strings.ReplaceAll(from, "X", fmt.Sprint(w.people.Load()%256)))}
+				}
+				for i, from := range spelled.same[:3] {
+					c.came(from, knock(i, from), map[string]int{client.ReasonRoomNotFound: 1})
+				}
+				c.came(spelled.same[3], knock(0, spelled.same[3]), map[string]int{client.ReasonRateLimited: 1})
+				c.came(spelled.other, knock(0, spelled.other), map[string]int{client.ReasonRoomNotFound: 1})
+			})
+		})
+	}
+	stranger := newWorld(t, onPostgres, 1, withLimits(t, "api=3/1m"))
+	for i := range 4 {
+		from := fmt.Sprintf("10.0.0.%d", i)
+		if got, want := stranger.knock(stranger.nodes[0], from).status, http.StatusNotFound; (got == want) != (i < 3) {
+			t.Errorf("call %d from %s, as somebody says who is not believed: %d", i, from, got)
+		}
+	}
+}
+
+// Checklist 15.
+func TestWhatANodeCountedItselfOutlivesALossOfRedis(t *testing.T) {
+	server := testenv.StartRedis(t)
+	w := newWorld(t, onOwnRedis(server), 2, behindProxy, withLimits(t, "api=off"))
+	w.redisUsed()
+	redis := askOf(t, server)
+	w.judged(func(c *claims, from string) {
+		wrong := func(i int) []spoken { return []spoken{w.login(w.at(i), "ada", "seven blue kittens", from)} }
+		for i := range 5 {
+			c.came("wrong", wrong(0), map[string]int{client.ReasonBadCredentials: 1})
+			if i == 2 {
+				c.equal("FLUSHALL", redis.FlushAll(t.Context()).Err(), nil)
+			}
+		}
+		for i := range 4 { // the other node has it from Redis, which was told again
+			c.came("the sixth", wrong(i), map[string]int{client.ReasonRateLimited: 1})
+		}
+	})
+}
+
+// Checklist 14, L2: without Redis each node admits its share.
+func TestWithoutRedisEachNodeAdmitsItsShare(t *testing.T) {
+	for name, away := range map[string]func(*testenv.Server){"killed": (*testenv.Server).Kill, "frozen": (*testenv.Server).Stop} {
+		t.Run(name, func(t *testing.T) {
+			server := testenv.StartRedis(t)
+			w := newWorld(t, onOwnRedis(server), 2, behindProxy, withLimits(t, "api=20/15m"))
+			w.redisUsed()
+			for _, n := range w.nodes {
+				w.eventually(10*time.Second, "the nodes know of each other", func() bool { return n.live.Load() == 2 })
+			}
+			away(server)
+			c := new(claims)
+			for _, n := range w.nodes {
+				answers := together(64, func(int) spoken { return w.knock(n, "10.0.0.1") })
+				c.came("api", answers, map[string]int{client.ReasonRoomNotFound: 10, client.ReasonRateLimited: 54})
+				answers = together(10, func(int) spoken { return w.login(n, "ada", "seven blue kittens", "10.0.0.2") })
+				c.came("auth", answers, map[string]int{client.ReasonBadCredentials: 2, client.ReasonRateLimited: 8})
+				if local := w.measured(n, "free2talk_limiter_decisions_total", `mode="local"`); local < 12 {
+					t.Errorf("%v decisions were made without Redis", local)
+				}
+				if w.measured(n, "free2talk_degraded", `role="limiter"`) != 1 {
+					t.Error("the metrics do not show it")
+				}
+			}
+			for _, wrong := range *c {
+				t.Error(wrong)
+			}
+			server.Restart()
+			w.redisUsed()
+			answers := together(64, func(i int) spoken { return w.knock(w.at(i), "10.0.0.1") })
+			if more := reasons(answers)[client.ReasonRoomNotFound]; more > 20 {
+				t.Errorf("%d more were admitted when Redis came back", more)
+			}
+		})
+	}
+}
+
+// The draft's headers and the errors' details say the same in every protocol.
+func TestARefusalSaysWhichLimitAndForHowLong(t *testing.T) {
+	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, "api=2/1m"))
+	w.redisUsed()
+	for i, p := range protocols {
+		t.Run(p.name, func(t *testing.T) {
+			for left := 1; left >= -1; left-- {
+				ctx, call := connect.NewClientContext(t.Context())
+				call.RequestHeader().Set("X-Forwarded-For", fmt.Sprintf("10.0.0.%d", i))
+				_, err := w.clientBy(w.at(left+1), p).Rooms.GetRoom(ctx, roomByID(talk.NewID()))
+				header := call.ResponseHeader()
+				if got := header.Get("RateLimit-Policy"); got != `"api";q=2;w=60` {
+					t.Errorf("RateLimit-Policy: %s", got)
+				}
+				if got, want := header.Get("RateLimit"), fmt.Sprintf(`"api";r=%d;t=`, max(0, left)); !strings.HasPrefix(got, want) {
+					t.Errorf("RateLimit: %s, want %s…", got, want)
+				}
+				if left < 0 {
+					refusal(t, err, header.Get("Retry-After"))
+				} else if client.Reason(err) != client.ReasonRoomNotFound || header.Has("Retry-After") {
+					t.Errorf("within the limit: %v, Retry-After %q", err, header.Get("Retry-After"))
+				}
+			}
+		})
+	}
+}
+
+func refusal(t *testing.T, err error, header string) {
+	t.Helper()
+	after, told := client.RetryAfter(err)
+	if connect.CodeOf(err) != connect.CodeResourceExhausted || client.Metadata(err)["policy"] != "api" || !told || after <= 0 || after > time.Minute {
+		t.Errorf("got %v (%v), after %v", err, client.Metadata(err), after)
+	}
+	if want := fmt.Sprint(int64((after + time.Second - 1) / time.Second)); header != want {
+		t.Errorf("Retry-After: %q, RetryInfo: %v", header, after)
+	}
+	wire, _ := errors.AsType[*connect.Error](err)
+	for _, d := range wire.Details() {
+		var quota errdetails.QuotaFailure
+		if d.Type == "google.rpc.QuotaFailure" && proto.Unmarshal(d.Value, &quota) == nil && quota.GetViolations()[0].GetSubject() == "api" {
+			return
+		}
+	}
+	t.Errorf("no QuotaFailure: %v", wire.Details())
+}
