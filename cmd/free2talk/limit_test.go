@@ -29,8 +29,8 @@ func behindProxy(s *Settings) {
 	s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 }
 
-// knock is the cheapest call that counts: for a room that is not there.
-func (w *world) knock(n *testNode, from string) spoken {
+// ask is the cheapest call that counts: for a room that is not there.
+func (w *world) ask(n *testNode, from string) spoken {
 	return w.speak(n, "RoomService/GetRoom", `{"id":"00000000-0000-7000-8000-000000000000"}`, "X-Forwarded-For", from)
 }
 
@@ -108,7 +108,7 @@ func TestExactlyTheLimitIsAdmittedInEveryWindow(t *testing.T) {
 	w.redisUsed()
 	for range testenv.Effort(300, 10_000) {
 		w.judged(func(c *claims, from string) {
-			answers := together(64, func(i int) spoken { return w.knock(w.at(i), from) })
+			answers := together(64, func(i int) spoken { return w.ask(w.at(i), from) })
 			c.came(from, answers, map[string]int{client.ReasonRoomNotFound: 20, client.ReasonRateLimited: 44})
 		})
 	}
@@ -132,7 +132,7 @@ func TestNoWindowThatSlidesAdmitsMoreThanItsLimit(t *testing.T) {
 					return
 				default:
 				}
-				if _, reason := w.knock(w.at(i), "10.0.0.1").failure(); reason != client.ReasonRateLimited {
+				if _, reason := w.ask(w.at(i), "10.0.0.1").failure(); reason != client.ReasonRateLimited {
 					admitted.Add(1)
 				}
 			}
@@ -167,7 +167,7 @@ func TestNodesWithOtherNumbersDoNotDisturbEachOther(t *testing.T) {
 	w.redisUsed()
 	for range testenv.Effort(20, 300) {
 		w.judged(func(c *claims, from string) {
-			answers := together(64, func(i int) spoken { return w.knock(w.at(i), from) })
+			answers := together(64, func(i int) spoken { return w.ask(w.at(i), from) })
 			var each [2][]spoken
 			for i, a := range answers {
 				each[i%2] = append(each[i%2], a)
@@ -303,7 +303,7 @@ func TestAddressesAreCountedAsTheirOwnersHaveThem(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w.judged(func(c *claims, from string) {
 				knock := func(i int, from string) []spoken {
-					return []spoken{w.knock(w.at(i), strings.ReplaceAll(from, "X", fmt.Sprint(w.people.Load()%256)))}
+					return []spoken{w.ask(w.at(i), strings.ReplaceAll(from, "X", fmt.Sprint(w.people.Load()%256)))}
 				}
 				for i, from := range spelled.same[:3] {
 					c.came(from, knock(i, from), map[string]int{client.ReasonRoomNotFound: 1})
@@ -316,7 +316,7 @@ func TestAddressesAreCountedAsTheirOwnersHaveThem(t *testing.T) {
 	stranger := newWorld(t, onPostgres, 1, withLimits(t, "api=3/1m"))
 	for i := range 4 {
 		from := fmt.Sprintf("10.0.0.%d", i)
-		if got, want := stranger.knock(stranger.nodes[0], from).status, http.StatusNotFound; (got == want) != (i < 3) {
+		if got, want := stranger.ask(stranger.nodes[0], from).status, http.StatusNotFound; (got == want) != (i < 3) {
 			t.Errorf("call %d from %s, as somebody says who is not believed: %d", i, from, got)
 		}
 	}
@@ -355,7 +355,7 @@ func TestWithoutRedisEachNodeAdmitsItsShare(t *testing.T) {
 			away(server)
 			c := new(claims)
 			for _, n := range w.nodes {
-				answers := together(64, func(int) spoken { return w.knock(n, "10.0.0.1") })
+				answers := together(64, func(int) spoken { return w.ask(n, "10.0.0.1") })
 				c.came("api", answers, map[string]int{client.ReasonRoomNotFound: 10, client.ReasonRateLimited: 54})
 				answers = together(10, func(int) spoken { return w.login(n, "ada", "seven blue kittens", "10.0.0.2") })
 				c.came("auth", answers, map[string]int{client.ReasonBadCredentials: 2, client.ReasonRateLimited: 8})
@@ -371,7 +371,7 @@ func TestWithoutRedisEachNodeAdmitsItsShare(t *testing.T) {
 			}
 			server.Restart()
 			w.redisUsed()
-			answers := together(64, func(i int) spoken { return w.knock(w.at(i), "10.0.0.1") })
+			answers := together(64, func(i int) spoken { return w.ask(w.at(i), "10.0.0.1") })
 			if more := reasons(answers)[client.ReasonRoomNotFound]; more > 20 {
 				t.Errorf("%d more were admitted when Redis came back", more)
 			}
