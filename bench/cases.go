@@ -55,7 +55,7 @@ func (r *run) reads() error {
 			return err
 		}
 		defer p.stop()
-		if err := c.introduce(r, p); err != nil {
+		if err := c.introduce(p); err != nil {
 			return err
 		}
 		variants = append(variants, variant{fmt.Sprintf("list %d", i), p, c.list, 0})
@@ -78,7 +78,7 @@ func (r *run) reads() error {
 
 // introduce has every caller call once, so that what is measured is a server
 // that has been running: their tokens are verified, and remembered.
-func (c *crowd) introduce(r *run, p *process) error {
+func (c *crowd) introduce(p *process) error {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
 	defer client.CloseIdleConnections()
 	var all errgroup.Group

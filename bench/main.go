@@ -30,6 +30,13 @@ type run struct {
 }
 
 func main() {
+	if err := bench(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench() error {
 	quick := flag.Bool("quick", false, "one short round, to see that it runs; writes nothing")
 	out := flag.String("o", "docs/performance.md", "where the table is written")
 	flag.Parse()
@@ -39,10 +46,7 @@ func main() {
 	if *quick {
 		r.rounds, r.turn, r.rooms, *out = 1, time.Second/2, []int{1_000, 2_000}, ""
 	}
-	if err := r.all(*out); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+	return r.all(*out)
 }
 
 func (r *run) all(out string) (err error) {
@@ -71,7 +75,7 @@ func (r *run) all(out string) (err error) {
 			return err
 		}
 	}
-	r.table.print(os.Stdout)
+	r.table.show(os.Stdout)
 	if out == "" {
 		return nil
 	}

@@ -37,7 +37,7 @@ func (t *table) plain(what, goal string, value float64) {
 	t.rows = append(t.rows, row{what: what, goal: goal, value: value})
 }
 
-func (t *table) print(w io.Writer) {
+func (t *table) show(w io.Writer) {
 	fmt.Fprintln(w, "| figure | measured | goal | beside it |")
 	fmt.Fprintln(w, "|---|---|---|---|")
 	for _, r := range t.rows {
@@ -58,7 +58,7 @@ Written by %[1]smake bench%[1]s; never by hand. What is compared, and how, stand
 - Go: %[5]s, Postgres and Redis as %[1]smake deps%[1]s installs them
 
 `, "`", time.Now().UTC().Format(time.DateOnly), commit(), machine(), runtime.Version())
-	t.print(&page)
+	t.show(&page)
 	return os.WriteFile(path, page.Bytes(), 0o644)
 }
 

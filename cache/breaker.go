@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -143,10 +144,8 @@ func isFailure(err error) bool {
 		return true
 	}
 	word, _, _ := strings.Cut(answer.Error(), " ")
-	for _, w := range unusable {
-		if word == w {
-			return true
-		}
+	if slices.Contains(unusable, word) {
+		return true
 	}
 	return false
 }

@@ -137,7 +137,7 @@ func (g *group[T]) depart(t *trip) {
 	rest := func() (map[talk.Key]T, error) { return g.load(t.ctx, t.keys, t.since) }
 	if g.glance != nil {
 		var values map[talk.Key]T
-		err := error(errPanicked)
+		err := errPanicked
 		func() {
 			defer func() {
 				if rest == nil || err != nil {
@@ -157,7 +157,7 @@ func (g *group[T]) depart(t *trip) {
 // fly loads, hands the values out, and sends off those who waited.
 func (g *group[T]) fly(t *trip, load func() (map[talk.Key]T, error)) {
 	var values map[talk.Key]T
-	err := error(errPanicked) // stays where load panics, so that nobody waits for ever
+	err := errPanicked // stays where load panics, so that nobody waits for ever
 	defer func() { g.land(t, values, err) }()
 	values, err = load()
 }

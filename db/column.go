@@ -19,7 +19,7 @@ func at(t time.Time) stamp { return stamp{t} }
 // Value writes the time as text.
 func (s stamp) Value() (driver.Value, error) {
 	if s.IsZero() {
-		return nil, nil
+		return nil, nil //nolint:nilnil // NULL
 	}
 	return s.UTC().Format(stampLayout), nil
 }

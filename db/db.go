@@ -84,9 +84,9 @@ func (s *Store) DB() *bun.DB { return s.writer() }
 
 // AddQueryHook watches the queries of every pool of this store.
 func (s *Store) AddQueryHook(hook bun.QueryHook) {
-	s.writer().AddQueryHook(hook)
+	s.writer().AddQueryHook(hook) //nolint:staticcheck // its successor returns a copy, and the pools are shared
 	if s.reader() != s.writer() {
-		s.reader().AddQueryHook(hook)
+		s.reader().AddQueryHook(hook) //nolint:staticcheck // likewise
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"path/filepath"
 	"reflect"
@@ -71,16 +72,14 @@ func openPostgres(config Config) (dialect, error) {
 	if conn.ConnectTimeout == 0 {
 		conn.ConnectTimeout = 5 * time.Second
 	}
-	for name, value := range map[string]string{
+	maps.Copy(conn.RuntimeParams, map[string]string{
 		"application_name":                    "free2talk",
 		"timezone":                            "UTC",
 		"datestyle":                           "ISO",
 		"statement_timeout":                   millis(config.StatementTimeout),
 		"lock_timeout":                        millis(config.LockTimeout),
 		"idle_in_transaction_session_timeout": millis(config.IdleTimeout),
-	} {
-		conn.RuntimeParams[name] = value
-	}
+	})
 	pool := stdlib.OpenDB(*conn)
 	pool.SetMaxOpenConns(config.MaxConns)
 	pool.SetMaxIdleConns(config.MaxConns)

@@ -74,12 +74,11 @@ func fault(ctx context.Context, err error) error {
 
 // constraintOf is the constraint that refused, or "".
 func constraintOf(err error) string {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.ConstraintName
 	}
-	var lite *sqlite.Error
-	if !errors.As(err, &lite) || lite.Code()&0xff != sqlite3.SQLITE_CONSTRAINT {
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	if !ok || lite.Code()&0xff != sqlite3.SQLITE_CONSTRAINT {
 		return ""
 	}
 	// "constraint failed: UNIQUE constraint failed: index 'users_email_key' (2067)"
@@ -97,8 +96,7 @@ func stateOf(err error) *talk.Error {
 		}
 		return states[pg.Code[:2]]
 	}
-	var lite *sqlite.Error
-	if errors.As(err, &lite) {
+	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch lite.Code() & 0xff {
 		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 			return talk.ErrBusy
@@ -125,12 +123,10 @@ var errMoved = errors.New("a seat moved between looking and locking")
 // passing reports whether the same again may succeed, and is known to have
 // left nothing behind.
 func passing(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code == "40001" || pg.Code == "40P01"
 	}
-	var lite *sqlite.Error
-	if errors.As(err, &lite) {
+	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
 		return lite.Code()&0xff == sqlite3.SQLITE_BUSY || lite.Code()&0xff == sqlite3.SQLITE_LOCKED
 	}
 	return errors.Is(err, errMoved)

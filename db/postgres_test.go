@@ -46,7 +46,7 @@ const busy = `
 	  AND backend_type = 'client backend'
 	  AND state <> 'idle'`
 
-func edit(room talk.RoomID, by talk.UserID, ctx context.Context, store talk.Store, name string) error {
+func edit(ctx context.Context, store talk.Store, room talk.RoomID, by talk.UserID, name string) error {
 	_, err := store.Change(ctx, talk.Scope{Rooms: []talk.RoomID{room}}, func(s *talk.State) error {
 		r, err := s.Room(room)
 		if err != nil {
@@ -78,7 +78,7 @@ func TestChecklist57_a_deadline_ends_the_wait_for_a_lock_on_the_server_too(t *te
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		began := time.Now()
-		err := edit(full, ada, ctx, second, "late")
+		err := edit(ctx, second, full, ada, "late")
 		took := time.Since(began)
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) || took > time.Second {
@@ -90,7 +90,7 @@ func TestChecklist57_a_deadline_ends_the_wait_for_a_lock_on_the_server_too(t *te
 	})
 	close(release)
 	holder.Wait()
-	if err := edit(full, ada, t.Context(), second, "early"); err != nil {
+	if err := edit(t.Context(), second, full, ada, "early"); err != nil {
 		t.Error(err)
 	}
 }
@@ -145,13 +145,13 @@ func TestACrowdAtOneDoorHoldsOneConnection(t *testing.T) {
 	_, err := store.Change(t.Context(), talk.Scope{Rooms: []talk.RoomID{full}}, func(*talk.State) error {
 		for range 50 {
 			crowd.Go(func() {
-				if err := edit(full, ada, t.Context(), store, "crowd"); err != nil {
+				if err := edit(t.Context(), store, full, ada, "crowd"); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		for range 20 { // others pass by
-			if err := edit(other, eve, t.Context(), store, "passing"); err != nil {
+			if err := edit(t.Context(), store, other, eve, "passing"); err != nil {
 				t.Error(err)
 			}
 		}
@@ -189,7 +189,7 @@ func TestDeadlocksAndSerializationFailuresAreTriedAgain(t *testing.T) {
 		}
 	}
 	for range 5 {
-		if err := edit(full, ada, t.Context(), store, "again"); err != nil {
+		if err := edit(t.Context(), store, full, ada, "again"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -210,12 +210,12 @@ func TestAServerThatIsAwayIsUnavailable(t *testing.T) {
 	for range 5 {
 		_, err := store.Room(t.Context(), full)
 		unavailable(t, err)
-		unavailable(t, edit(full, ada, t.Context(), store, "lost"))
+		unavailable(t, edit(t.Context(), store, full, ada, "lost"))
 		_, err = store.Now(t.Context())
 		unavailable(t, err)
 	}
 	server.Restart()
-	if err := edit(full, ada, t.Context(), store, "back"); err != nil {
+	if err := edit(t.Context(), store, full, ada, "back"); err != nil {
 		t.Error(err)
 	}
 	if got := view(t, store).Name; got != "back" {

@@ -70,8 +70,7 @@ func (s *Server) record(ctx context.Context, q *request, procedure string, err e
 	if q.cause != nil {
 		attrs = append(attrs, slog.String("cause", causeOf(q.cause)))
 	}
-	var caught *panicError
-	if errors.As(q.cause, &caught) {
+	if caught, ok := errors.AsType[*panicError](q.cause); ok {
 		attrs = append(attrs, slog.String("stack", string(caught.stack)))
 	}
 	s.config.Log.LogAttrs(ctx, level, "call", attrs...)

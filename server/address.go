@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -26,8 +27,8 @@ func peerAddress(remote string) netip.Addr {
 func forwardedAddress(peer netip.Addr, lines []string, trusts func(netip.Addr) bool) netip.Addr {
 	found := peer
 	seen := 0
-	for i := len(lines) - 1; i >= 0; i-- {
-		rest, more := lines[i], true
+	for _, line := range slices.Backward(lines) {
+		rest, more := line, true
 		for more {
 			var last string
 			last, rest, more = cutLast(rest)

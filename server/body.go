@@ -85,7 +85,7 @@ type cappedBody struct {
 // Read reads the body.
 func (b *cappedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF && !b.arrived { //nolint:errorlint // readers return it bare
+	if err == io.EOF && !b.arrived { // readers return it bare
 		b.arrived = true
 		_ = b.control.SetReadDeadline(time.Time{})
 	}

@@ -157,10 +157,6 @@ func (e *edge) rooms(options ...connecthttp.Option) free2talkv1connect.RoomServi
 	return free2talkv1connect.NewRoomServiceClient(e.client(options...))
 }
 
-func (e *edge) auth(options ...connecthttp.Option) free2talkv1connect.AuthServiceClient {
-	return free2talkv1connect.NewAuthServiceClient(e.client(options...))
-}
-
 func (e *edge) client(options ...connecthttp.Option) *connect.Client {
 	h2c := new(http.Protocols)
 	h2c.SetUnencryptedHTTP2(true)

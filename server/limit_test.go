@@ -126,7 +126,7 @@ func TestLimitKeys(t *testing.T) {
 	e.post("/free2talk.v1.RoomService/Nope", `{}`, from6)
 	want := []string{
 		"api ada", "room_create ada", // by user where there is one
-		"api 2001:db8:1:2::/64",                           // else by address; what counts by user alone waits for one
+		"api 2001:db8:1:2::/64",  // else by address; what counts by user alone waits for one
 		"auth 2001:db8:1:2::/64", // a login has no user yet, and only its failures count
 		"api 2001:db8:1:2::/64",  // what does not exist
 	}

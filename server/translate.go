@@ -82,7 +82,7 @@ func translate(next connect.ServerFunc) connect.ServerFunc {
 // wireError returns what the caller may see of err and how long they should
 // wait; it leaves the reason and an internal error's cause in q, for the log.
 func wireError(err error, q *request) (*connect.Error, time.Duration) {
-	switch e := written(err).(type) {
+	switch e := written(err).(type) { //nolint:errorlint // written has unwrapped it
 	case *connect.Error:
 		if speakable(e) {
 			q.reason = reasonOf(e)
@@ -205,11 +205,11 @@ func reasonOf(wire *connect.Error) string {
 func invalidInput(e *talk.InvalidInput) *connect.Error {
 	path := &validate.FieldPath{}
 	for name := range strings.SplitSeq(e.Field, ".") {
-		path.Elements = append(path.Elements, &validate.FieldPathElement{FieldName: proto.String(name)})
+		path.Elements = append(path.Elements, &validate.FieldPathElement{FieldName: &name})
 	}
 	wire := connect.NewError(connect.CodeInvalidArgument, e.Error()).WithCause(e)
 	return detailed(wire, &validate.Violations{Violations: []*validate.Violation{{
-		Field: path, Message: proto.String(e.Sentence),
+		Field: path, Message: &e.Sentence,
 	}}})
 }
 

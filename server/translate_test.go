@@ -97,8 +97,7 @@ func (f failure) expect(t *testing.T, name string, err error, info *connect.Call
 	if strings.Contains(fmt.Sprintf("%+v", err), canary) || strings.Contains(fmt.Sprint(headerMap(info)), canary) {
 		t.Errorf("%s: the cause got out: %v", name, err)
 	}
-	var wire *connect.Error
-	if errors.As(err, &wire) {
+	if wire, ok := errors.AsType[*connect.Error](err); ok {
 		for _, d := range wire.Details() {
 			if strings.Contains(string(d.Value)+string(d.Debug), canary) {
 				t.Errorf("%s: the cause is in a detail", name)

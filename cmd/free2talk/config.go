@@ -75,7 +75,7 @@ type Settings struct {
 // faults gathers what is wrong with a configuration.
 type faults []error
 
-func (f *faults) add(setting, format string, args ...any) {
+func (f *faults) addf(setting, format string, args ...any) {
 	*f = append(*f, fmt.Errorf("%s: %s", setting, fmt.Sprintf(format, args...)))
 }
 
@@ -100,11 +100,11 @@ func (c *Config) settings() (Settings, error) {
 	f.stores(c, s.RedisURL)
 	f.logging(c, &s)
 	if limits, err := server.ParseLimits(c.RateLimits); err != nil {
-		f.add("--rate-limits", "%v", err)
+		f.addf("--rate-limits", "%v", err)
 	} else {
 		s.RateLimits = limits
 	}
-	s.Secret = f.secret(c, s.Embedded)
+	s.Secret = f.secret(c)
 	if len(f) > 0 {
 		return Settings{}, errors.Join(f...)
 	}
@@ -117,11 +117,11 @@ func (f *faults) listeners(c *Config) {
 			continue
 		}
 		if _, port, err := net.SplitHostPort(addr); err != nil || !validPort(port) {
-			f.add(setting, "must be HOST:PORT")
+			f.addf(setting, "must be HOST:PORT")
 		}
 	}
 	if samePlace(c.Listen, c.MetricsListen) {
-		f.add("--metrics-listen", "must not be where clients connect")
+		f.addf("--metrics-listen", "must not be where clients connect")
 	}
 }
 
@@ -151,9 +151,9 @@ func validPort(port string) bool {
 func (f *faults) stores(c *Config, redisURL string) {
 	switch {
 	case c.DatabaseURL != "" && redisURL == "":
-		f.add("--redis-url", "is needed with --database-url")
+		f.addf("--redis-url", "is needed with --database-url")
 	case c.DatabaseURL == "" && redisURL != "":
-		f.add("--database-url", "is needed with --redis-url")
+		f.addf("--database-url", "is needed with --redis-url")
 	}
 }
 
@@ -171,7 +171,7 @@ func (f *faults) redis(c *Config) string {
 	}
 	scheme, _, ok := strings.Cut(raw, "://")
 	if known := []string{"redis", "rediss", "redis+sentinel", "redis+cluster"}; !ok || !slices.Contains(known, scheme) {
-		f.add("--redis-url", "must begin with redis://, rediss://, redis+sentinel:// or redis+cluster://")
+		f.addf("--redis-url", "must begin with redis://, rediss://, redis+sentinel:// or redis+cluster://")
 	}
 	return raw
 }
@@ -182,11 +182,11 @@ func (f *faults) database(c *Config) {
 	}
 	u, err := url.Parse(c.DatabaseURL)
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-		f.add("--database-url", "must be a URL that begins with postgres://")
+		f.addf("--database-url", "must be a URL that begins with postgres://")
 		return
 	}
 	if u.Query().Get("sslmode") == "disable" && !private(u.Hostname()) {
-		f.add("--database-url", "sslmode=disable is for a database on this machine or in a private network")
+		f.addf("--database-url", "sslmode=disable is for a database on this machine or in a private network")
 	}
 }
 
@@ -208,7 +208,7 @@ func (f *faults) prefixes(setting, list string) []netip.Prefix {
 			prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
 		if err != nil {
-			f.add(setting, "%q is neither an address nor a CIDR", part)
+			f.addf(setting, "%q is neither an address nor a CIDR", part)
 			continue
 		}
 		prefixes = append(prefixes, prefix.Masked())
@@ -221,7 +221,7 @@ func (f *faults) origins(setting, list string) []string {
 	for part := range fields(list) {
 		u, err := url.Parse(part)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Scheme+"://"+u.Host != part {
-			f.add(setting, "%q is not an origin such as https://app.example; * is not taken, since the cookie is", part)
+			f.addf(setting, "%q is not an origin such as https://app.example; * is not taken, since the cookie is", part)
 			continue
 		}
 		origins = append(origins, part)
@@ -239,7 +239,7 @@ func (f *faults) duration(setting, value string, least, most time.Duration) time
 		d, err = 0, nil
 	}
 	if err != nil || d < least || d > most {
-		f.add(setting, "must be a time between %v and %v, such as 15s", least, most)
+		f.addf(setting, "must be a time between %v and %v, such as 15s", least, most)
 	}
 	return d
 }
@@ -247,31 +247,31 @@ func (f *faults) duration(setting, value string, least, most time.Duration) time
 func (f *faults) number(setting, value string, least, most int) int {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < least || n > most {
-		f.add(setting, "must be a number between %d and %d", least, most)
+		f.addf(setting, "must be a number between %d and %d", least, most)
 	}
 	return n
 }
 
 func (f *faults) logging(c *Config, s *Settings) {
 	if c.LogFormat != "text" && c.LogFormat != "json" {
-		f.add("--log-format", "must be text or json")
+		f.addf("--log-format", "must be text or json")
 	}
 	if err := s.LogLevel.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		f.add("--log-level", "must be debug, info, warn or error")
+		f.addf("--log-level", "must be debug, info, warn or error")
 	}
 }
 
 // leastSecret is 256 bits: what the secret seals is as strong as it.
 const leastSecret = 32
 
-func (f *faults) secret(c *Config, embedded bool) []byte {
+func (f *faults) secret(c *Config) []byte {
 	secret := []byte(c.Secret)
 	name := "FREE2TALK_SECRET"
 	if c.SecretFile != "" {
 		name = "--secret-file"
 		read, err := os.ReadFile(c.SecretFile)
 		if err != nil {
-			f.add(name, "cannot be read: %v", errors.Unwrap(err))
+			f.addf(name, "cannot be read: %v", errors.Unwrap(err))
 			return nil
 		}
 		secret = read
@@ -281,9 +281,9 @@ func (f *faults) secret(c *Config, embedded bool) []byte {
 	case len(secret) == 0 && name == "FREE2TALK_SECRET":
 		return nil
 	case len(secret) < leastSecret:
-		f.add(name, "must be at least %d bytes long", leastSecret)
+		f.addf(name, "must be at least %d bytes long", leastSecret)
 	case weak(secret):
-		f.add(name, "is not random; make one with: openssl rand -base64 32")
+		f.addf(name, "is not random; make one with: openssl rand -base64 32")
 	}
 	return secret
 }

@@ -318,17 +318,17 @@ func (s *story) handOver() {
 }
 
 func (s *story) move() {
-	make := func(c *client.Client, name string, capacity int32) string {
+	open := func(c *client.Client, name string, capacity int32) string {
 		return try(c.Rooms.CreateRoom(s.ctx(), &free2talkv1.CreateRoomRequest{Name: name, Languages: []string{"de"}, Capacity: capacity})).must(s).GetRoom().GetId()
 	}
-	from, to := make(s.ada, "From here", 3), make(s.bob, "To there", 2)
+	from, to := open(s.ada, "From here", 3), open(s.bob, "To there", 2)
 	_, err := s.ada.Rooms.JoinRoom(s.ctx(), &free2talkv1.JoinRoomRequest{RoomId: to})
 	s.refused(err, connect.CodeFailedPrecondition, client.ReasonInAnotherRoom)
 	if client.Metadata(err)["room_id"] != from {
 		s.t.Errorf("metadata %v", client.Metadata(err))
 	}
 	try(s.ada.Rooms.JoinRoom(s.ctx(), &free2talkv1.JoinRoomRequest{RoomId: to, LeaveCurrent: true})).must(s)
-	third := make(s.carol, "Third", 3)
+	third := open(s.carol, "Third", 3)
 	_, err = s.carol.Rooms.JoinRoom(s.ctx(), &free2talkv1.JoinRoomRequest{RoomId: to, LeaveCurrent: true})
 	s.refused(err, connect.CodeFailedPrecondition, client.ReasonRoomFull)
 	me := try(s.carol.Auth.GetMe(s.ctx(), &free2talkv1.GetMeRequest{})).must(s)

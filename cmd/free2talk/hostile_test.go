@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -264,7 +265,7 @@ func (w *world) stored() string {
 			}
 			all.WriteByte('\n')
 		}
-		if err := rows.Close(); err != nil {
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 			w.Fatal(err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -28,8 +29,8 @@ type versionCmd struct{}
 
 // Run prints the version.
 func (versionCmd) Run() error {
-	fmt.Println(version())
-	return nil
+	_, err := fmt.Println(version())
+	return err
 }
 
 // version is the one that the build was tagged with, or the commit.
@@ -38,24 +39,22 @@ func version() string {
 	if !ok {
 		return "free2talk (unknown)"
 	}
-	text := "free2talk " + info.Main.Version + " " + info.GoVersion
+	words := []string{"free2talk", info.Main.Version, info.GoVersion}
 	for _, setting := range info.Settings {
 		if setting.Key == "vcs.revision" {
-			text += " " + setting.Value
+			words = append(words, setting.Value)
 		}
 	}
-	return text
+	return strings.Join(words, " ")
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
-}
+func main() { os.Exit(run(context.Background(), os.Args[1:])) }
 
 // run is main with a code to exit with: 0 done, 1 failed, 2 the command line or
 // the configuration is wrong.
 func run(ctx context.Context, args []string) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	cli := CLI{Config: Config{Secret: os.Getenv("FREE2TALK_SECRET")}}
 	parser, err := kong.New(&cli,
 		kong.Name("free2talk"),

@@ -110,7 +110,7 @@ func TestMetricsMoveExactly(t *testing.T) {
 		}},
 		{"the third, which is not looked at", func() { w.fails(1, "AuthService.Login", `{"username":"ada","password":"wrong"}`, "RATE_LIMITED") }, figures{
 			rpc("AuthService/Login", "resource_exhausted"): 1,
-			limited("api", "allowed", "redis"):             1, limited("auth", "refused", "memory"): 1,
+			limited("auth", "refused", "memory"):           1,
 		}},
 		{"a typing error", func() { w.fails(3, "RoomService.ListRooms", `{"pageSize":-1}`, "invalid_argument") }, figures{
 			rpc("RoomService/ListRooms", "invalid_argument"): 3, limited("api", "allowed", "redis"): 3,

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -233,8 +234,13 @@ func (n *node) ready(ctx context.Context) error {
 	if n.revoked.Fresh() {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
 	return n.store.Ping(ctx)
 }
+
+// readyWithin is how long a probe waits for a database that says nothing.
+const readyWithin = time.Second
 
 // run starts what goes on behind the calls.
 func (n *node) run(ctx context.Context) {
@@ -291,8 +297,8 @@ func (n *node) close() error {
 	n.stop()
 	n.loops.Wait()
 	var errs []error
-	for i := len(n.closers) - 1; i >= 0; i-- {
-		errs = append(errs, n.closers[i]())
+	for _, closer := range slices.Backward(n.closers) {
+		errs = append(errs, closer())
 	}
 	return errors.Join(errs...)
 }

@@ -101,7 +101,8 @@ func launch(t testing.TB, env []string, args ...string) *process {
 		_ = p.cmd.Process.Kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("%v said:\n%s", args, p.log.String())
+			said := p.log.String()
+			t.Logf("%v said, at last:\n%s", args, said[max(0, len(said)-2000):])
 		}
 	})
 	return p
@@ -186,7 +187,7 @@ func sharedWith(database, redis, prefix string) []string {
 		"--database-url=" + database, "--redis-url=" + redis, "--redis-prefix=" + prefix}
 }
 
-func getMe(c *client.Client, ctx context.Context) error {
+func getMe(ctx context.Context, c *client.Client) error {
 	_, err := c.Auth.GetMe(ctx, &free2talkv1.GetMeRequest{})
 	return err
 }
@@ -225,7 +226,7 @@ func TestProcess_bare(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := getMe(worldOf(t, again).client(again.testNode, client.WithTokens(tokens)), t.Context()); err != nil {
+		if err := getMe(t.Context(), worldOf(t, again).client(again.testNode, client.WithTokens(tokens))); err != nil {
 			t.Error(err)
 		}
 	})
@@ -295,7 +296,7 @@ func TestProcess_promote_and_rotate_beside_a_server(t *testing.T) {
 				t.Errorf("rotate: exit %d: %s%s", code, out, log)
 			}
 			for _, c := range []*client.Client{adas, bobs} {
-				if err := getMe(c, t.Context()); err != nil {
+				if err := getMe(t.Context(), c); err != nil {
 					t.Errorf("logged out: %v", err)
 				}
 			}
@@ -322,7 +323,7 @@ func TestProcess_two_nodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, n := range w.nodes {
-			if err := getMe(w.client(n, client.WithTokens(tokens)), t.Context()); err != nil {
+			if err := getMe(t.Context(), w.client(n, client.WithTokens(tokens))); err != nil {
 				t.Errorf("node %d: %v", i, err)
 			}
 		}
@@ -363,7 +364,7 @@ func TestProcess_starts_without_Redis(t *testing.T) {
 	p := launch(t, nil, sharedWith(testenv.Postgres(t), redis.URL(), "f2t:")...).serving()
 	w := worldOf(t, p)
 	_, ada := w.registered(p.testNode, "ada")
-	if err := getMe(ada, t.Context()); err != nil {
+	if err := getMe(t.Context(), ada); err != nil {
 		t.Error(err)
 	}
 	if status, _ := w.get(p.testNode, "/readyz"); status != http.StatusOK || !p.degraded(w) {
@@ -371,7 +372,7 @@ func TestProcess_starts_without_Redis(t *testing.T) {
 	}
 	redis.Restart()
 	w.eventually(10*time.Second, "Redis is found", func() bool { return !p.degraded(w) })
-	if err := getMe(ada, t.Context()); err != nil {
+	if err := getMe(t.Context(), ada); err != nil {
 		t.Error(err)
 	}
 }

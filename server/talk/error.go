@@ -79,8 +79,7 @@ func (e *Error) Because(cause error) *Error {
 
 // ReasonOf returns the reason of the *Error that err wraps, or "" where it wraps none.
 func ReasonOf(err error) string {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Reason
 	}
 	return ""

@@ -112,18 +112,38 @@ type (
 	Touched struct{}
 )
 
-// Kind is the name under which a fact is stored.
-func (ParticipantJoined) Kind() string  { return "participant_joined" }
-func (ParticipantLeft) Kind() string    { return "participant_left" }
+// Kind is the name under which the fact is stored.
+func (ParticipantJoined) Kind() string { return "participant_joined" }
+
+// Kind is the name under which the fact is stored.
+func (ParticipantLeft) Kind() string { return "participant_left" }
+
+// Kind is the name under which the fact is stored.
 func (ParticipantUpdated) Kind() string { return "participant_updated" }
-func (OwnerChanged) Kind() string       { return "owner_changed" }
-func (RoomCreated) Kind() string        { return "room_created" }
-func (RoomUpdated) Kind() string        { return "room_updated" }
-func (RoomClosed) Kind() string         { return "room_closed" }
-func (Kicked) Kind() string             { return "kicked" }
-func (Moved) Kind() string              { return "moved" }
-func (SessionRevoked) Kind() string     { return "session_revoked" }
-func (Touched) Kind() string            { return "touched" }
+
+// Kind is the name under which the fact is stored.
+func (OwnerChanged) Kind() string { return "owner_changed" }
+
+// Kind is the name under which the fact is stored.
+func (RoomCreated) Kind() string { return "room_created" }
+
+// Kind is the name under which the fact is stored.
+func (RoomUpdated) Kind() string { return "room_updated" }
+
+// Kind is the name under which the fact is stored.
+func (RoomClosed) Kind() string { return "room_closed" }
+
+// Kind is the name under which the fact is stored.
+func (Kicked) Kind() string { return "kicked" }
+
+// Kind is the name under which the fact is stored.
+func (Moved) Kind() string { return "moved" }
+
+// Kind is the name under which the fact is stored.
+func (SessionRevoked) Kind() string { return "session_revoked" }
+
+// Kind is the name under which the fact is stored.
+func (Touched) Kind() string { return "touched" }
 
 var facts = map[string]func([]byte) (Fact, error){
 	"participant_joined":  decode[ParticipantJoined],
