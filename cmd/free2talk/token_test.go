@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,7 @@ func forgerOf(w *world, p *person) *forger {
 		w.Fatal(err)
 	}
 	f := &forger{t: w, person: p, now: w.nodes[0].clock.Now()}
+	slices.SortFunc(keys, func(a, b talk.StoredKey) int { return a.ActiveAt.Compare(b.ActiveAt) })
 	for _, key := range keys {
 		if key.Purpose == talk.PurposeSign {
 			f.kid, f.key = key.ID, ed25519.NewKeyFromSeed(key.Sealed[1:])
