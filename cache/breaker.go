@@ -144,10 +144,7 @@ func isFailure(err error) bool {
 		return true
 	}
 	word, _, _ := strings.Cut(answer.Error(), " ")
-	if slices.Contains(unusable, word) {
-		return true
-	}
-	return false
+	return slices.Contains(unusable, word)
 }
 
 func isNetwork(err error) bool {

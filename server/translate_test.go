@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -124,10 +125,7 @@ func (f failure) expect(t *testing.T, name string, err error, info *connect.Call
 }
 
 func headerMap(info *connect.CallInfo) map[string][]string {
-	all := map[string][]string{}
-	for k, v := range info.ResponseHeader().All() {
-		all[k] = v
-	}
+	all := maps.Collect(info.ResponseHeader().All())
 	for k, v := range info.ResponseTrailer().All() {
 		all["trailer "+k] = v
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -247,29 +246,38 @@ func (w *world) stored() string {
 		"SELECT id, name, topic, slug FROM rooms", "SELECT id, user_agent FROM sessions", "SELECT count(*) FROM events",
 		"SELECT room_id, user_id FROM participants", "SELECT room_id, user_id, reason FROM bans",
 	} {
-		rows, err := base.QueryContext(w.Context(), query)
-		if err != nil {
-			w.Fatal(err)
-		}
-		columns, _ := rows.Columns()
-		for rows.Next() {
-			values := make([]any, len(columns))
-			for i := range values {
-				values[i] = new(any)
-			}
-			if err := rows.Scan(values...); err != nil {
-				w.Fatal(err)
-			}
-			for _, v := range values {
-				fmt.Fprintf(&all, "%v ", *v.(*any))
-			}
-			all.WriteByte('\n')
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			w.Fatal(err)
-		}
+		readAll(w, base, query, &all)
 	}
 	return all.String()
+}
+
+// readAll writes every value that a query finds to into, a row a line.
+func readAll(w *world, base *sql.DB, query string, into *strings.Builder) {
+	rows, err := base.QueryContext(w.Context(), query)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		w.Fatal(err)
+	}
+	for rows.Next() {
+		values := make([]any, len(columns))
+		for i := range values {
+			values[i] = new(any)
+		}
+		if err := rows.Scan(values...); err != nil {
+			w.Fatal(err)
+		}
+		for _, v := range values {
+			fmt.Fprintf(into, "%v ", *v.(*any))
+		}
+		into.WriteByte('\n')
+	}
+	if err := rows.Err(); err != nil {
+		w.Fatal(err)
+	}
 }
 
 // TestChecklist53_pages: sizes are bent into bounds, and a token that was not
