@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -49,13 +50,23 @@ func newSite(t *testing.T) *site {
 	}
 	web := httptest.NewServer(handler)
 	t.Cleanup(web.Close)
-	client := connect.NewClient(connecthttp.NewTransport(web.Client(), web.URL))
+	client := connect.NewClient(connecthttp.NewTransport(web.Client(), web.URL), patient)
 	return &site{
 		t: t, url: web.URL, clock: clock,
 		auth:     free2talkv1connect.NewAuthServiceClient(client),
 		users:    free2talkv1connect.NewUserServiceClient(client),
 		rooms:    free2talkv1connect.NewRoomServiceClient(client),
 		presence: free2talkv1connect.NewPresenceServiceClient(client),
+	}
+}
+
+// patient lets calls take as long as a server allows: hashes are slow where
+// much else is tested.
+func patient(next connect.ClientFunc) connect.ClientFunc {
+	return func(ctx context.Context, spec connect.Spec) (connect.ClientStream, error) {
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		context.AfterFunc(ctx, cancel)
+		return next(ctx, spec)
 	}
 }
 
