@@ -203,19 +203,25 @@ func TestWhoJoinsTenRoomsAtOnceSitsInOne(t *testing.T) {
 	}
 	w.watched(func() {
 		for range testenv.Effort(50, 1000) {
-			errs := together(len(rooms), func(i int) error { return who.join(ctx, i, rooms[i]) })
-			w.counted(errs, map[string]int{"": 1, client.ReasonInAnotherRoom: len(rooms) - 1})
-			seat := rooms[slices.Index(errs, nil)]
-			for _, err := range errs {
-				if err != nil && client.Metadata(err)["room_id"] != seat {
-					t.Fatalf("sits in %s, and is told %v", seat, client.Metadata(err))
-				}
-			}
-			if err := who.leave(ctx, 0, seat); err != nil {
-				t.Fatal(err)
-			}
+			w.raceOfRooms(ctx, who, rooms)
 		}
 	})
+}
+
+// raceOfRooms has who join all rooms at once.
+func (w *world) raceOfRooms(ctx context.Context, who *player, rooms []string) {
+	w.Helper()
+	errs := together(len(rooms), func(i int) error { return who.join(ctx, i, rooms[i]) })
+	w.counted(errs, map[string]int{"": 1, client.ReasonInAnotherRoom: len(rooms) - 1})
+	seat := rooms[slices.Index(errs, nil)]
+	for _, err := range errs {
+		if err != nil && client.Metadata(err)["room_id"] != seat {
+			w.Fatalf("sits in %s, and is told %v", seat, client.Metadata(err))
+		}
+	}
+	if err := who.leave(ctx, 0, seat); err != nil {
+		w.Fatal(err)
+	}
 }
 
 // Resolution 4, R4.
@@ -224,14 +230,20 @@ func TestOfTwoRoomsThatOneOwnerOpensAtOnceOneOpens(t *testing.T) {
 	ctx, owner := patient(t), w.player()
 	w.watched(func() {
 		for range testenv.Effort(100, 2000) {
-			var opened [2]*free2talkv1.Room
-			errs := together(2, func(i int) (err error) { opened[i], err = owner.create(ctx, i, 4); return err })
-			w.counted(errs, map[string]int{"": 1, client.ReasonOwnsARoom: 1})
-			if err := owner.close(ctx, 0, opened[slices.Index(errs, nil)].GetId()); err != nil {
-				t.Fatal(err)
-			}
+			w.raceToOpen(ctx, owner)
 		}
 	})
+}
+
+// raceToOpen has owner open two rooms at once.
+func (w *world) raceToOpen(ctx context.Context, owner *player) {
+	w.Helper()
+	var opened [2]*free2talkv1.Room
+	errs := together(2, func(i int) (err error) { opened[i], err = owner.create(ctx, i, 4); return err })
+	w.counted(errs, map[string]int{"": 1, client.ReasonOwnsARoom: 1})
+	if err := owner.close(ctx, 0, opened[slices.Index(errs, nil)].GetId()); err != nil {
+		w.Fatal(err)
+	}
 }
 
 // cast is who plays a round of a room that changes hands.

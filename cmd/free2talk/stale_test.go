@@ -30,8 +30,8 @@ func (w *world) measured(n *testNode, name string, labels ...string) float64 {
 	n.telemetry.Handler().ServeHTTP(page, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/metrics", nil))
 	sum := 0.0
 	for lines := bufio.NewScanner(page.Body); lines.Scan(); {
-		series, value, _ := strings.Cut(lines.Text(), "} ")
-		if strings.HasPrefix(series, name+"{") && containsAll(series, labels) {
+		series, value, _ := cutLast(lines.Text(), " ")
+		if (series == name || strings.HasPrefix(series, name+"{")) && containsAll(series, labels) {
 			number, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				w.Fatalf("%s: %v", lines.Text(), err)
@@ -40,6 +40,13 @@ func (w *world) measured(n *testNode, name string, labels ...string) float64 {
 		}
 	}
 	return sum
+}
+
+func cutLast(text, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(text, sep); i >= 0 {
+		return text[:i], text[i+len(sep):], true
+	}
+	return text, "", false
 }
 
 func containsAll(text string, parts []string) bool {
