@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -31,7 +32,6 @@ type ear struct {
 	http.RoundTripper
 
 	mu      sync.Mutex
-	tokens  map[string]bool
 	answers []*heard
 }
 
@@ -284,10 +284,7 @@ func TestChecklist61_canary(t *testing.T) {
 	}
 	s.byCookie()
 	s.misuse()
-	needles := map[string]string{}
-	for name, secret := range s.planted {
-		needles[name] = secret
-	}
+	needles := maps.Clone(s.planted)
 	given := s.ear.learn()
 	for i, token := range given {
 		needles[fmt.Sprint("token ", i)] = token

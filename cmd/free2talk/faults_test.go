@@ -13,12 +13,12 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"github.com/jackc/pgx/v5"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/free2talk/free2talk/client"
 	free2talkv1 "github.com/free2talk/free2talk/gen/free2talk/v1"
 	healthconnect "github.com/free2talk/free2talk/gen/grpc/health/v1/grpc_health_v1connect"
 	"github.com/free2talk/free2talk/internal/testenv"
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // stranger is a connection to the database that is no node's.

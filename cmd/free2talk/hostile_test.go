@@ -243,7 +243,7 @@ func (w *world) stored() string {
 	var all strings.Builder
 	for _, query := range []string{
 		"SELECT id, username, email, display_name, bio, country, avatar_url FROM users",
-		"SELECT id, name, topic, slug FROM rooms", "SELECT id, user_agent FROM sessions", "SELECT count(*) FROM events",
+		"SELECT id, name, topic, slug FROM rooms", "SELECT id FROM sessions", "SELECT count(*) FROM events",
 		"SELECT room_id, user_id FROM participants", "SELECT room_id, user_id, reason FROM bans",
 	} {
 		readAll(w, base, query, &all)

@@ -401,12 +401,15 @@ func TestProcess_stops_while_it_waits_for_Postgres(t *testing.T) {
 	}
 }
 
-// balanced dials the first node that takes the connection, as a balancer does.
+// balanced dials the first node that is ready, as a balancer does.
 func balanced(h2c bool, nodes ...*process) *http.Client {
 	c := httpClient(h2c)
 	c.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var errs []error
 		for _, n := range nodes {
+			if !n.ready(ctx) {
+				continue
+			}
 			conn, err := new(net.Dialer).DialContext(ctx, network, strings.TrimPrefix(n.url, "http://"))
 			if err == nil {
 				return conn, nil
@@ -416,6 +419,19 @@ func balanced(h2c bool, nodes ...*process) *http.Client {
 		return nil, errors.Join(errs...)
 	}
 	return c
+}
+
+func (p *process) ready(ctx context.Context) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	reply, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	defer reply.Body.Close()
+	return reply.StatusCode == http.StatusOK
 }
 
 // TestProcess_SIGTERM_under_load: of two nodes behind a balancer one leaves;
@@ -430,14 +446,12 @@ func TestProcess_SIGTERM_under_load(t *testing.T) {
 			load.after(200)
 			began := time.Now()
 			_ = leaving.cmd.Process.Signal(syscall.SIGTERM)
-			w.eventually(time.Second, "it is not ready any more", func() bool {
-				reply, err := http.Get(leaving.url + "/readyz")
-				if err != nil {
-					return false
-				}
-				defer reply.Body.Close()
-				return reply.StatusCode == http.StatusServiceUnavailable
-			})
+			w.eventually(time.Second, "it is not ready any more", func() bool { return !leaving.ready(t.Context()) })
+			select {
+			case <-leaving.done:
+				t.Error("it was gone before a balancer could see that it is not ready")
+			default:
+			}
 			if code := leaving.ended(20 * time.Second); code != 0 {
 				t.Errorf("exit %d", code)
 			}
