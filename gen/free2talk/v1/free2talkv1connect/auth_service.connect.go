@@ -136,7 +136,7 @@ type AuthServiceClient interface {
 	// Refresh replaces both tokens. A refresh token used twice within ten seconds answers the same tokens twice, and also
 	// later where the first answer was never used; beyond that it is taken for stolen, and the session ends.
 	// Not limited: without a caller it could only be by address, and would sign out everybody behind one.
-	// Fails with REFRESH_INVALID, REFRESH_REUSED, SESSION_REVOKED, BANNED or CROSS_SITE.
+	// Fails with REFRESH_INVALID, REFRESH_REUSED, SESSION_REVOKED or CROSS_SITE.
 	Refresh(context.Context, *v1.RefreshRequest) (*v1.RefreshResponse, error)
 	// Logout ends the session that the access token, or else the refresh cookie, belongs to, and takes the user offline
 	// at once where it was their last. Saying it twice is the same as once.
@@ -182,7 +182,7 @@ type AuthServiceHandler interface {
 	// Refresh replaces both tokens. A refresh token used twice within ten seconds answers the same tokens twice, and also
 	// later where the first answer was never used; beyond that it is taken for stolen, and the session ends.
 	// Not limited: without a caller it could only be by address, and would sign out everybody behind one.
-	// Fails with REFRESH_INVALID, REFRESH_REUSED, SESSION_REVOKED, BANNED or CROSS_SITE.
+	// Fails with REFRESH_INVALID, REFRESH_REUSED, SESSION_REVOKED or CROSS_SITE.
 	Refresh(context.Context, *v1.RefreshRequest) (*v1.RefreshResponse, error)
 	// Logout ends the session that the access token, or else the refresh cookie, belongs to, and takes the user offline
 	// at once where it was their last. Saying it twice is the same as once.

@@ -525,7 +525,7 @@ export const AuthService: GenService<{
    * Refresh replaces both tokens. A refresh token used twice within ten seconds answers the same tokens twice, and also
    * later where the first answer was never used; beyond that it is taken for stolen, and the session ends.
    * Not limited: without a caller it could only be by address, and would sign out everybody behind one.
-   * Fails with REFRESH_INVALID, REFRESH_REUSED, SESSION_REVOKED, BANNED or CROSS_SITE.
+   * Fails with REFRESH_INVALID, REFRESH_REUSED, SESSION_REVOKED or CROSS_SITE.
    *
    * @generated from rpc free2talk.v1.AuthService.Refresh
    */
