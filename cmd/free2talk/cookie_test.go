@@ -61,55 +61,64 @@ func TestCookie(t *testing.T) {
 			t.Error("not rotated")
 		}
 	})
-	t.Run("checklist_40_another_site_rotates_nothing", func(t *testing.T) {
-		b := w.browse(t, "bob")
-		for _, from := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}, {"Origin", "null"}} {
-			for _, method := range []string{"AuthService/Refresh", "AuthService/Logout"} {
-				a := b.call(w.node(), method, from...)
-				a.refusedAs(t, method, "permission_denied", "CROSS_SITE")
-				if a.status != http.StatusForbidden || len(a.cookies) != 0 {
-					t.Errorf("%d, cookies %v", a.status, a.cookies)
-				}
+	t.Run("checklist_40_another_site_rotates_nothing", w.crossSite)
+	t.Run("checklist_41_42_other_methods_and_content_types_rotate_nothing", w.oddCalls)
+	t.Run("checklist_44_who_loses_a_race_keeps_the_cookie", w.lostRace)
+}
+
+// crossSite calls as pages of other sites would.
+func (w *world) crossSite(t *testing.T) {
+	b := w.browse(t, "bob")
+	for _, from := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}, {"Origin", "null"}} {
+		for _, method := range []string{"AuthService/Refresh", "AuthService/Logout"} {
+			a := b.call(w.node(), method, from...)
+			a.refusedAs(t, method, "permission_denied", "CROSS_SITE")
+			if a.status != http.StatusForbidden || len(a.cookies) != 0 {
+				t.Errorf("%d, cookies %v", a.status, a.cookies)
 			}
 		}
-		b.stillFirst()
-		b.keep(b.call(w.nodes[0], "AuthService/Refresh", "Origin", "https://app.example", "Sec-Fetch-Site", "cross-site"))
-	})
-	t.Run("checklist_41_42_other_methods_and_content_types_rotate_nothing", func(t *testing.T) {
-		b := w.browse(t, "carol")
-		for _, kind := range []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"} {
-			if status := b.odd(http.MethodPost, "Refresh", kind); status != http.StatusUnsupportedMediaType {
-				t.Errorf("%q: %d", kind, status)
+	}
+	b.stillFirst()
+	b.keep(b.call(w.nodes[0], "AuthService/Refresh", "Origin", "https://app.example", "Sec-Fetch-Site", "cross-site"))
+}
+
+// oddCalls are what forms and links could send.
+func (w *world) oddCalls(t *testing.T) {
+	b := w.browse(t, "carol")
+	for _, kind := range []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"} {
+		if status := b.odd(http.MethodPost, "Refresh", kind); status != http.StatusUnsupportedMediaType {
+			t.Errorf("%q: %d", kind, status)
+		}
+	}
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		for _, rpc := range []string{"Refresh", "Logout"} {
+			if status := b.odd(method, rpc, ""); status != http.StatusMethodNotAllowed {
+				t.Errorf("%s %s: %d", method, rpc, status)
 			}
 		}
-		for _, method := range []string{http.MethodGet, http.MethodHead} {
-			for _, rpc := range []string{"Refresh", "Logout"} {
-				if status := b.odd(method, rpc, ""); status != http.StatusMethodNotAllowed {
-					t.Errorf("%s %s: %d", method, rpc, status)
-				}
-			}
+	}
+	b.stillFirst()
+}
+
+// lostRace refreshes from many tabs at once.
+func (w *world) lostRace(t *testing.T) {
+	b := w.browse(t, "dan")
+	answers := together(16, func(i int) spoken { return b.call(w.at(i), "AuthService/Refresh", "Sec-Fetch-Site", "same-origin") })
+	for _, a := range answers {
+		b.keep(a)
+		if b.cookie != answers[0].cookies[0].Value {
+			t.Error("two successors")
 		}
-		b.stillFirst()
-	})
-	t.Run("checklist_44_who_loses_a_race_keeps_the_cookie", func(t *testing.T) {
-		b := w.browse(t, "dan")
-		answers := together(16, func(i int) spoken { return b.call(w.at(i), "AuthService/Refresh", "Sec-Fetch-Site", "same-origin") })
-		for _, a := range answers {
-			b.keep(a)
-			if b.cookie != answers[0].cookies[0].Value {
-				t.Error("two successors")
-			}
-		}
-		ended := b.call(w.nodes[0], "AuthService/Logout", "Sec-Fetch-Site", "same-origin")
-		if ended.status != http.StatusOK || len(ended.cookies) != 1 || ended.cookies[0].MaxAge >= 0 {
-			t.Errorf("logout: %d %s %v", ended.status, ended.body, ended.cookies)
-		}
-		lost := b.call(w.nodes[1], "AuthService/Refresh", "Sec-Fetch-Site", "same-origin")
-		lost.refusedAs(t, "after the logout", "unauthenticated", "SESSION_REVOKED")
-		if len(lost.cookies) != 0 {
-			t.Errorf("cookies %v", lost.cookies)
-		}
-	})
+	}
+	ended := b.call(w.nodes[0], "AuthService/Logout", "Sec-Fetch-Site", "same-origin")
+	if ended.status != http.StatusOK || len(ended.cookies) != 1 || ended.cookies[0].MaxAge >= 0 {
+		t.Errorf("logout: %d %s %v", ended.status, ended.body, ended.cookies)
+	}
+	lost := b.call(w.nodes[1], "AuthService/Refresh", "Sec-Fetch-Site", "same-origin")
+	lost.refusedAs(t, "after the logout", "unauthenticated", "SESSION_REVOKED")
+	if len(lost.cookies) != 0 {
+		t.Errorf("cookies %v", lost.cookies)
+	}
 }
 
 // odd calls with a method and a content type of one's own, and the cookie.

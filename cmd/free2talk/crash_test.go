@@ -171,53 +171,62 @@ func (w *world) rotated(n *testNode, session talk.SessionID) {
 // TestCrash loses the answer to a refresh in each place where it can be lost.
 // The client repeats with the old token and gets the same tokens.
 func TestCrash(t *testing.T) {
-	t.Run("checklist_38_the_server_is_killed_between_commit_and_answer", func(t *testing.T) {
-		w := newWorld(t, onPostgres, 1, func(s *Settings) { s.Secret = bytes.TrimSpace(s.Secret) }) // as the program reads it
-		p := w.person()
-		between := newProxy(t, hostOf(w.settings.DatabaseURL))
-		c := w.child(t, strings.Replace(w.settings.DatabaseURL, hostOf(w.settings.DatabaseURL), between.addr(), 1))
-		between.lose(theRotation)
-		failed := make(chan error, 1)
-		go func() { failed <- w.unanswered(c.url, p.grant.RefreshToken) }()
-		w.rotated(w.nodes[0], p.grant.SessionID)
-		_ = c.cmd.Process.Kill()
-		<-c.done
-		if err := <-failed; err == nil {
-			t.Fatal("it was answered")
-		}
-		w.repeats(t, p.grant, w.nodes[0], w.child(t, w.settings.DatabaseURL).testNode)
-	})
-	t.Run("checklist_38_the_way_to_the_client_breaks", func(t *testing.T) {
-		w := newWorld(t, onPostgres, 2)
-		p := w.person()
-		between := newProxy(t, strings.TrimPrefix(w.nodes[0].url, "http://"))
-		between.lose("AuthService/Refresh")
-		failed := make(chan error, 1)
-		go func() { failed <- w.unanswered("http://"+between.addr(), p.grant.RefreshToken) }()
-		w.rotated(w.nodes[1], p.grant.SessionID)
-		between.cut()
-		if err := <-failed; err == nil {
-			t.Fatal("it was answered")
-		}
-		w.repeats(t, p.grant, w.nodes...)
-	})
-	t.Run("checklist_38_the_way_to_the_database_breaks", func(t *testing.T) {
-		w := newWorld(t, onPostgres, 1)
-		p := w.person()
-		between := newProxy(t, hostOf(w.settings.DatabaseURL))
-		w.settings.DatabaseURL = strings.Replace(w.settings.DatabaseURL, hostOf(w.settings.DatabaseURL), between.addr(), 1)
-		n := w.start()
-		between.lose(theRotation)
-		answered := make(chan spoken, 1)
-		go func() { answered <- w.renew(n, p.grant.RefreshToken) }()
-		w.rotated(w.nodes[0], p.grant.SessionID)
-		between.cut()
-		if a := <-answered; a.status != http.StatusOK {
-			a.refusedAs(t, "a lost commit", "unavailable", "DATABASE_UNAVAILABLE")
-			a.saysWhen(t, "a lost commit")
-		}
-		w.repeats(t, p.grant, w.nodes...)
-	})
+	t.Run("checklist_38_the_server_is_killed_between_commit_and_answer", serverKilled)
+	t.Run("checklist_38_the_way_to_the_client_breaks", clientCut)
+	t.Run("checklist_38_the_way_to_the_database_breaks", databaseCut)
+}
+
+// serverKilled has the database's answer held back until the server is gone.
+func serverKilled(t *testing.T) {
+	w := newWorld(t, onPostgres, 1, func(s *Settings) { s.Secret = bytes.TrimSpace(s.Secret) }) // as the program reads it
+	p := w.person()
+	between := newProxy(t, hostOf(w.settings.DatabaseURL))
+	c := w.child(t, strings.Replace(w.settings.DatabaseURL, hostOf(w.settings.DatabaseURL), between.addr(), 1))
+	between.lose(theRotation)
+	failed := make(chan error, 1)
+	go func() { failed <- w.unanswered(c.url, p.grant.RefreshToken) }()
+	w.rotated(w.nodes[0], p.grant.SessionID)
+	_ = c.cmd.Process.Kill()
+	<-c.done
+	if err := <-failed; err == nil {
+		t.Fatal("it was answered")
+	}
+	w.repeats(t, p.grant, w.nodes[0], w.child(t, w.settings.DatabaseURL).testNode)
+}
+
+// clientCut has the server's answer held back.
+func clientCut(t *testing.T) {
+	w := newWorld(t, onPostgres, 2)
+	p := w.person()
+	between := newProxy(t, strings.TrimPrefix(w.nodes[0].url, "http://"))
+	between.lose("AuthService/Refresh")
+	failed := make(chan error, 1)
+	go func() { failed <- w.unanswered("http://"+between.addr(), p.grant.RefreshToken) }()
+	w.rotated(w.nodes[1], p.grant.SessionID)
+	between.cut()
+	if err := <-failed; err == nil {
+		t.Fatal("it was answered")
+	}
+	w.repeats(t, p.grant, w.nodes...)
+}
+
+// databaseCut has the server itself not know what was committed.
+func databaseCut(t *testing.T) {
+	w := newWorld(t, onPostgres, 1)
+	p := w.person()
+	between := newProxy(t, hostOf(w.settings.DatabaseURL))
+	w.settings.DatabaseURL = strings.Replace(w.settings.DatabaseURL, hostOf(w.settings.DatabaseURL), between.addr(), 1)
+	n := w.start()
+	between.lose(theRotation)
+	answered := make(chan spoken, 1)
+	go func() { answered <- w.renew(n, p.grant.RefreshToken) }()
+	w.rotated(w.nodes[0], p.grant.SessionID)
+	between.cut()
+	if a := <-answered; a.status != http.StatusOK {
+		a.refusedAs(t, "a lost commit", "unavailable", "DATABASE_UNAVAILABLE")
+		a.saysWhen(t, "a lost commit")
+	}
+	w.repeats(t, p.grant, w.nodes...)
 }
 
 // hostOf is the host:port of a postgres:// URL.

@@ -34,7 +34,7 @@ func TestDefect(t *testing.T) {
 		{"06_the_limit_on_failures_counts_nothing", defect06}, // at length: TestOfAHundredWrongPasswordsAtOnceFiveAreTried
 		{"07_each_process_counts_for_itself", defect07},       // at length: TestExactlyTheLimitIsAdmittedInEveryWindow
 		{"08_a_write_walks_all_keys", defect08},
-		{"10_one_refresh_token_a_user", defect10}, // at length: TestTwoHundredRefreshesOfOneTokenAreOneRotation
+		{"10_one_refresh_token_a_user", defect10}, // at length: TestChecklist29_two_hundred_refreshes_of_one_token_are_one_rotation
 		{"11_a_write_while_redis_is_down_invalidates_nothing", defect11},
 		{"12_every_request_waits_for_a_redis_that_is_down", defect12},
 		{"15_what_is_not_there_is_never_cached", defect15},

@@ -52,65 +52,88 @@ func (w *world) published(t *testing.T, n *testNode) []string {
 	return ids
 }
 
+// keyChange is from one signing key to the next.
+type keyChange struct {
+	*world
+	clock     *talktest.Clock
+	began     time.Time
+	p         *person
+	old, next *forger
+}
+
+// signsAfter is how long a new key waits before it signs.
+const signsAfter = 2 * time.Minute
+
+// shows says what every node answers to an access token: "" where it is good.
+func (c *keyChange) shows(t *testing.T, what, token, reason string) {
+	t.Helper()
+	for _, n := range c.nodes {
+		if _, got := c.me(n, token).failure(); got != reason {
+			t.Errorf("%s, at %v: %q, want %q", what, c.clock.Now().Sub(c.began), got, reason)
+		}
+	}
+}
+
+// issued is a token that is signed now.
+func (c *keyChange) issued(by *forger) string {
+	by.now = c.clock.Now()
+	return by.sign(by.header(), by.claims())
+}
+
 func TestKeys(t *testing.T) {
 	clock := talktest.NewClock()
 	w := newWorld(t, onPostgres, 2, plainKeys, withClock(clock.Now))
 	p := w.person()
-	old := forgerOf(w, p)
-	began := clock.Now()
-	shows := func(t *testing.T, what, token, reason string) {
-		t.Helper()
-		for _, n := range w.nodes {
-			if _, got := w.me(n, token).failure(); got != reason {
-				t.Errorf("%s, at %v: %q, want %q", what, clock.Now().Sub(began), got, reason)
-			}
-		}
-	}
-	issued := func(f *forger) string { // a token made now
-		f.now = clock.Now()
-		return f.sign(f.header(), f.claims())
-	}
+	c := &keyChange{world: w, clock: clock, began: clock.Now(), p: p, old: forgerOf(w, p)}
 	w.rotateKeys(clock)
-	next := forgerOf(w, p)
-	const delay = 2 * time.Minute
-	t.Run("checklist_24_a_new_key_is_refused_before_its_time", func(t *testing.T) {
-		if next.kid == old.kid {
-			t.Fatal("no new key")
+	c.next = forgerOf(w, p)
+	t.Run("checklist_24_a_new_key_is_refused_before_its_time", c.tooEarly)
+	t.Run("checklist_24_and_taken_from_then_on", c.onTime)
+	t.Run("checklist_24_the_old_key_is_good_until_its_retirement", c.retired)
+}
+
+// tooEarly is for two minutes, so that every node has read it.
+func (c *keyChange) tooEarly(t *testing.T) {
+	if c.next.kid == c.old.kid {
+		t.Fatal("no new key")
+	}
+	c.shows(t, "the new key", c.issued(c.next), client.ReasonTokenInvalid)
+	c.shows(t, "the old key", c.issued(c.old), "")
+	for _, n := range c.nodes {
+		if ids := c.published(t, n); !slices.Contains(ids, c.next.kid) || !slices.Contains(ids, c.old.kid) {
+			t.Errorf("published: %q", ids)
 		}
-		shows(t, "the new key", issued(next), client.ReasonTokenInvalid)
-		shows(t, "the old key", issued(old), "")
-		for _, n := range w.nodes {
-			if ids := w.published(t, n); !slices.Contains(ids, next.kid) || !slices.Contains(ids, old.kid) {
-				t.Errorf("published: %q", ids)
-			}
+	}
+	c.clock.Set(c.began.Add(signsAfter - 6*time.Second))
+	c.shows(t, "the new key", c.issued(c.next), client.ReasonTokenInvalid)
+}
+
+// onTime both are good, and the new one signs.
+func (c *keyChange) onTime(t *testing.T) {
+	c.clock.Set(c.began.Add(signsAfter))
+	c.shows(t, "the new key", c.issued(c.next), "")
+	c.shows(t, "the old key", c.issued(c.old), "")
+	granted := c.renew(c.nodes[1], c.p.grant.RefreshToken).pair(t) // by the old key of refresh tokens
+	if kid := signerOf(t, granted.AccessToken); kid != c.next.kid {
+		t.Errorf("signed by %s", kid)
+	}
+}
+
+// retired is a key when the last token that it signed has expired.
+func (c *keyChange) retired(t *testing.T) {
+	last := signsAfter + talk.AccessLifetime
+	c.clock.Set(c.began.Add(last))
+	c.shows(t, "the old key", c.issued(c.old), "")
+	c.clock.Set(c.began.Add(last + 6*time.Second))
+	c.shows(t, "the old key", c.issued(c.old), client.ReasonTokenInvalid)
+	c.shows(t, "the new key", c.issued(c.next), "")
+	c.clock.Set(c.began.Add(last + 2*time.Minute))
+	c.rereadKeys(c.clock)
+	for _, n := range c.nodes {
+		if ids := c.published(t, n); slices.Contains(ids, c.old.kid) || !slices.Contains(ids, c.next.kid) {
+			t.Errorf("published: %q", ids)
 		}
-		clock.Set(began.Add(delay - 6*time.Second))
-		shows(t, "the new key", issued(next), client.ReasonTokenInvalid)
-	})
-	t.Run("checklist_24_and_taken_from_then_on", func(t *testing.T) {
-		clock.Set(began.Add(delay))
-		shows(t, "the new key", issued(next), "")
-		shows(t, "the old key", issued(old), "")
-		granted := w.renew(w.nodes[1], p.grant.RefreshToken).pair(t) // by the old key of refresh tokens
-		if kid := signerOf(t, granted.AccessToken); kid != next.kid {
-			t.Errorf("signed by %s", kid)
-		}
-	})
-	t.Run("checklist_24_the_old_key_is_good_until_its_retirement", func(t *testing.T) {
-		last := delay + talk.AccessLifetime
-		clock.Set(began.Add(last))
-		shows(t, "the old key", issued(old), "")
-		clock.Set(began.Add(last + 6*time.Second))
-		shows(t, "the old key", issued(old), client.ReasonTokenInvalid)
-		shows(t, "the new key", issued(next), "")
-		clock.Set(began.Add(last + 2*time.Minute))
-		w.rereadKeys(clock)
-		for _, n := range w.nodes {
-			if ids := w.published(t, n); slices.Contains(ids, old.kid) || !slices.Contains(ids, next.kid) {
-				t.Errorf("published: %q", ids)
-			}
-		}
-	})
+	}
 }
 
 // signerOf is the kid of an access token.
@@ -158,7 +181,7 @@ func (w *world) walk(ctx context.Context, clock *talktest.Clock, p *walker, i in
 // TestKeysUnderLoad rotates the keys four times in an hour that passes in some
 // seconds, while people call: so that keys begin, sign, retire and are dropped.
 func TestKeysUnderLoad(t *testing.T) {
-	const people, steps = 8, 180
+	const people = 8
 	clock := talktest.NewClock()
 	w := newWorld(t, onPostgres, 2, withClock(clock.Now))
 	var walkers []*walker
@@ -176,17 +199,10 @@ func TestKeysUnderLoad(t *testing.T) {
 			walking.Go(func() { failed <- w.walk(ctx, clock, p, i, &calls) })
 		}
 		first := w.published(t, w.nodes[0])
-		for step := range steps {
-			if step%40 == 0 {
-				w.rotateKeys(clock)
-			}
-			clock.Add(20 * time.Second)
-			if step%3 == 0 {
-				w.rereadKeys(clock)
-			}
+		w.anHourOfKeys(clock, func() {
 			seen := calls.Load()
 			w.eventually(20*time.Second, "people go on", func() bool { return calls.Load() >= seen+2*people || len(failed) > 0 })
-		}
+		})
 		end()
 		walking.Wait()
 		for range people {
@@ -199,6 +215,21 @@ func TestKeysUnderLoad(t *testing.T) {
 		}
 		t.Logf("%d calls", calls.Load())
 	})
+}
+
+// anHourOfKeys passes in steps of twenty seconds, with new keys every quarter.
+func (w *world) anHourOfKeys(clock *talktest.Clock, step func()) {
+	w.Helper()
+	for i := range 180 {
+		if i%45 == 0 {
+			w.rotateKeys(clock)
+		}
+		clock.Add(20 * time.Second)
+		if i%3 == 0 {
+			w.rereadKeys(clock)
+		}
+		step()
+	}
 }
 
 // TestClocks has nodes whose own clocks are wrong: the database's counts.

@@ -204,65 +204,72 @@ func (w *world) crowdGone(t *testing.T, results <-chan error) {
 // TestLoginCrowd has more people at the door than fit before it: some are
 // right, most are wrong, and all of them wait in one line.
 func TestLoginCrowd(t *testing.T) {
-	const crowd = 300
 	w := newWorld(t, onPostgres, 1)
-	n, gate := w.nodes[0], w.nodes[0].accounts.Passwords
-	w.registered(n, "ada")
+	w.registered(w.nodes[0], "ada")
 	w.hashed("quick", 8, 1) // so that the line passes in a second
 	w.hashed("slow", 64<<10, 8)
-	t.Run("checklist_11_what_exceeds_the_queue_is_told_to_come_back", func(t *testing.T) {
-		slow := w.besiege("slow", crowdOf)
-		before := gate.Stats()
-		answers := together(crowd, func(i int) spoken {
-			if i%10 == 0 {
-				return w.knock(n, "ada", password, "Connect-Timeout-Ms", "30000")
-			}
-			return w.knock(n, "quick", password, "Connect-Timeout-Ms", "30000")
-		})
-		w.crowdGone(t, slow)
-		in, busy := 0, 0
-		for i, a := range answers {
-			switch _, reason := a.failure(); {
-			case reason == "BUSY":
-				busy++
-				a.refusedAs(t, "beyond the queue", "unavailable", "BUSY")
-				a.saysWhen(t, "beyond the queue")
-			case i%10 == 0:
-				in++
-				a.pair(t)
-			default:
-				a.refusedAs(t, "a wrong password", "unauthenticated", "BAD_CREDENTIALS")
-			}
+	t.Run("checklist_11_what_exceeds_the_queue_is_told_to_come_back", w.overcrowded)
+	t.Run("checklist_11_others_are_answered_while_the_gate_is_held", w.answersOthers)
+}
+
+// overcrowded sends more people than fit, at once, while the gate is held.
+func (w *world) overcrowded(t *testing.T) {
+	const crowd = 300
+	n, gate := w.nodes[0], w.nodes[0].accounts.Passwords
+	slow := w.besiege("slow", crowdOf)
+	before := gate.Stats()
+	answers := together(crowd, func(i int) spoken {
+		if i%10 == 0 {
+			return w.knock(n, "ada", password, "Connect-Timeout-Ms", "30000")
 		}
-		after := gate.Stats()
-		if sent := after.Refused - before.Refused; busy == 0 || int64(busy) != sent {
-			t.Errorf("%d were sent away, the gate counted %d", busy, sent)
-		}
-		if done, most := after.Done-before.Done, int64(crowd-busy+crowdOf); done < int64(crowd-busy) || done > most {
-			t.Errorf("%d hashes for %d log-ins", done, crowd-busy)
-		}
-		if after.Queued != 0 || after.Running != 0 {
-			t.Errorf("left behind: %+v", after)
-		}
-		t.Logf("%d right ones in, %d sent away", in, busy)
+		return w.knock(n, "quick", password, "Connect-Timeout-Ms", "30000")
 	})
-	t.Run("checklist_11_others_are_answered_while_the_gate_is_held", func(t *testing.T) {
-		owner := w.person()
-		room := w.room(owner, 4)
-		slow := w.besiege("slow", crowdOf)
-		stranger := w.client(n)
-		if _, err := stranger.Rooms.GetRoom(t.Context(), roomByID(room.GetId())); err != nil {
-			t.Error(err)
+	w.crowdGone(t, slow)
+	in, busy := 0, 0
+	for i, a := range answers {
+		switch _, reason := a.failure(); {
+		case reason == "BUSY":
+			busy++
+			a.refusedAs(t, "beyond the queue", "unavailable", "BUSY")
+			a.saysWhen(t, "beyond the queue")
+		case i%10 == 0:
+			in++
+			a.pair(t)
+		default:
+			a.refusedAs(t, "a wrong password", "unauthenticated", "BAD_CREDENTIALS")
 		}
-		if _, err := stranger.Rooms.ListRooms(t.Context(), &free2talkv1.ListRoomsRequest{}); err != nil {
-			t.Error(err)
-		}
-		if status, body := w.get(n, "/healthz"); status != http.StatusOK {
-			t.Errorf("%d %s", status, body)
-		}
-		if gate.Stats().Running == 0 {
-			t.Error("the gate was not held any more")
-		}
-		w.crowdGone(t, slow)
-	})
+	}
+	after := gate.Stats()
+	if sent := after.Refused - before.Refused; busy == 0 || int64(busy) != sent {
+		t.Errorf("%d were sent away, the gate counted %d", busy, sent)
+	}
+	if done, most := after.Done-before.Done, int64(crowd-busy+crowdOf); done < int64(crowd-busy) || done > most {
+		t.Errorf("%d hashes for %d log-ins", done, crowd-busy)
+	}
+	if after.Queued != 0 || after.Running != 0 {
+		t.Errorf("left behind: %+v", after)
+	}
+	t.Logf("%d right ones in, %d sent away", in, busy)
+}
+
+// answersOthers asks for what needs no password, while the gate is held.
+func (w *world) answersOthers(t *testing.T) {
+	n, gate := w.nodes[0], w.nodes[0].accounts.Passwords
+	owner := w.person()
+	room := w.room(owner, 4)
+	slow := w.besiege("slow", crowdOf)
+	stranger := w.client(n)
+	if _, err := stranger.Rooms.GetRoom(t.Context(), roomByID(room.GetId())); err != nil {
+		t.Error(err)
+	}
+	if _, err := stranger.Rooms.ListRooms(t.Context(), &free2talkv1.ListRoomsRequest{}); err != nil {
+		t.Error(err)
+	}
+	if status, body := w.get(n, "/healthz"); status != http.StatusOK {
+		t.Errorf("%d %s", status, body)
+	}
+	if gate.Stats().Running == 0 {
+		t.Error("the gate was not held any more")
+	}
+	w.crowdGone(t, slow)
 }

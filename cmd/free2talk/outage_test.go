@@ -89,6 +89,13 @@ func (w *world) crowdOfSessions() []*person {
 // the server's.
 var soon = []string{"Connect-Timeout-Ms", "2500"}
 
+// outage is a world whose database goes away, and people from before.
+type outage struct {
+	*world
+	server *testenv.PostgresServer
+	people []*person
+}
+
 // TestSessionsWithoutTheDatabase takes Postgres away: a client must hear that
 // it is to come back, and never that its session is over.
 func TestSessionsWithoutTheDatabase(t *testing.T) {
@@ -98,42 +105,51 @@ func TestSessionsWithoutTheDatabase(t *testing.T) {
 		s.RedisURL, s.RedisPrefix = testenv.Redis(t)
 	}}, 2)
 	w.registered(w.nodes[0], "ada")
-	people := []*person{w.person(), w.person(), w.person()}
-	t.Run("checklist_37_killed", func(t *testing.T) {
-		server.Kill()
-		for _, n := range w.nodes {
-			a := w.renew(n, people[0].grant.RefreshToken)
-			a.refusedAs(t, "refresh", "unavailable", "DATABASE_UNAVAILABLE")
-			a.saysWhen(t, "refresh")
-			w.knock(n, "ada", password).refusedAs(t, "login", "unavailable", "DATABASE_UNAVAILABLE")
-			w.awaitAnswer(t, n, people[0].grant.AccessToken)
+	o := &outage{w, server, []*person{w.person(), w.person(), w.person()}}
+	t.Run("checklist_37_killed", o.killed)
+	t.Run("checklist_37_frozen", o.frozen)
+	t.Run("checklist_37_what_was_revoked_before_stays_so", o.remembered)
+}
+
+// killed is a database that refuses connections.
+func (o *outage) killed(t *testing.T) {
+	o.server.Kill()
+	for _, n := range o.nodes {
+		a := o.renew(n, o.people[0].grant.RefreshToken)
+		a.refusedAs(t, "refresh", "unavailable", "DATABASE_UNAVAILABLE")
+		a.saysWhen(t, "refresh")
+		o.knock(n, "ada", password).refusedAs(t, "login", "unavailable", "DATABASE_UNAVAILABLE")
+		o.awaitAnswer(t, n, o.people[0].grant.AccessToken)
+	}
+	o.server.Restart()
+	o.back(t, o.people[0].grant)
+}
+
+// frozen is a database that says nothing.
+func (o *outage) frozen(t *testing.T) {
+	o.server.Stop()
+	for _, n := range o.nodes {
+		a := o.speak(n, "AuthService/Refresh", spelled(object{"refreshToken": o.people[1].grant.RefreshToken}), soon...)
+		if code, _ := a.failure(); code != "unavailable" && code != "deadline_exceeded" {
+			t.Errorf("refresh: %d %s", a.status, a.body)
 		}
-		server.Restart()
-		w.back(t, people[0].grant)
-	})
-	t.Run("checklist_37_frozen", func(t *testing.T) {
-		server.Stop()
-		for _, n := range w.nodes {
-			a := w.speak(n, "AuthService/Refresh", spelled(object{"refreshToken": people[1].grant.RefreshToken}), soon...)
-			if code, _ := a.failure(); code != "unavailable" && code != "deadline_exceeded" {
-				t.Errorf("refresh: %d %s", a.status, a.body)
-			}
-			w.awaitAnswer(t, n, people[1].grant.AccessToken)
-		}
-		server.Cont()
-		w.back(t, people[1].grant)
-	})
-	t.Run("checklist_37_what_was_revoked_before_stays_so", func(t *testing.T) {
-		w.logout(people[2].ID, people[2].grant.SessionID)
-		w.revokedBy(time.Second, people[2].grant.AccessToken)
-		server.Kill()
-		for _, n := range w.nodes {
-			w.me(n, people[2].grant.AccessToken).refusedAs(t, "the access token", "unauthenticated", "SESSION_REVOKED")
-			w.renew(n, people[2].grant.RefreshToken).refusedAs(t, "the refresh token", "unavailable", "DATABASE_UNAVAILABLE")
-		}
-		server.Restart()
-		w.back(t, people[0].grant)
-	})
+		o.awaitAnswer(t, n, o.people[1].grant.AccessToken)
+	}
+	o.server.Cont()
+	o.back(t, o.people[1].grant)
+}
+
+// remembered is what was revoked before the database went away.
+func (o *outage) remembered(t *testing.T) {
+	o.logout(o.people[2].ID, o.people[2].grant.SessionID)
+	o.revokedBy(time.Second, o.people[2].grant.AccessToken)
+	o.server.Kill()
+	for _, n := range o.nodes {
+		o.me(n, o.people[2].grant.AccessToken).refusedAs(t, "the access token", "unauthenticated", "SESSION_REVOKED")
+		o.renew(n, o.people[2].grant.RefreshToken).refusedAs(t, "the refresh token", "unavailable", "DATABASE_UNAVAILABLE")
+	}
+	o.server.Restart()
+	o.back(t, o.people[0].grant)
 }
 
 // awaitAnswer waits until a node does not know any more what was revoked: from

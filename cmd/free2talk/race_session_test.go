@@ -27,7 +27,7 @@ func (w *world) refresh(ctx context.Context, n *testNode, token string) (*free2t
 func (w *world) at(i int) *testNode { return w.nodes[i%len(w.nodes)] }
 
 // Resolution 4, S2; checklist 29.
-func TestTwoHundredRefreshesOfOneTokenAreOneRotation(t *testing.T) {
+func TestChecklist29_two_hundred_refreshes_of_one_token_are_one_rotation(t *testing.T) {
 	w := newWorld(t, onPostgres, 2)
 	ctx := patient(t)
 	for range testenv.Effort(5, 200) {
@@ -65,7 +65,7 @@ func (w *world) alive(ctx context.Context, n *testNode, access string) string {
 }
 
 // Resolution 4, S1, S4; checklist 32.
-func TestAfterALogoutNoRefreshSucceedsAndNoTokenLives(t *testing.T) {
+func TestChecklist32_after_a_logout_no_refresh_succeeds_and_no_token_lives(t *testing.T) {
 	w := newWorld(t, onPostgres, 2)
 	ctx := patient(t)
 	var access []string
@@ -136,7 +136,7 @@ func (w *world) allDead(ctx context.Context, door *testNode, made []*free2talkv1
 }
 
 // Resolution 4; checklist 7.
-func TestAHundredRegistrationsOfOneNameAreOneAccount(t *testing.T) {
+func TestChecklist7_a_hundred_registrations_of_one_name_are_one_account(t *testing.T) {
 	spell := func(name string, i int) string { // so that no two neighbours have the same case
 		letters := strings.Split(name, "")
 		for j := range letters {

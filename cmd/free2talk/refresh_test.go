@@ -182,104 +182,130 @@ func (r *reuse) again() []pair {
 }
 
 func TestRefreshAgain(t *testing.T) {
-	t.Run("checklist_30_at_9_s_the_same_tokens", func(t *testing.T) {
-		r := reused(t)
-		if a := r.me(r.nodes[0], r.next.AccessToken); a.status != http.StatusOK { // used, which changes nothing yet
-			t.Fatal(a.body)
-		}
-		r.clock.Add(9 * time.Second)
-		for _, again := range r.again() {
-			if again != r.next {
-				t.Errorf("%+v, want %+v", again, r.next)
-			}
-		}
-	})
-	t.Run("checklist_30_at_11_s_an_unused_successor_again", func(t *testing.T) {
-		r := reused(t)
-		r.clock.Add(11 * time.Second)
-		until := r.clock.Now().Add(talk.AccessLifetime)
-		all := r.again()
-		for _, again := range all {
-			if again.RefreshToken != r.next.RefreshToken || !again.RefreshExpiresAt.Equal(r.next.RefreshExpiresAt) || !again.AccessExpiresAt.Equal(until) {
-				t.Errorf("%+v, want %+v until %v", again, r.next, until)
-			}
-		}
-		if a := r.me(r.nodes[1], all[0].AccessToken); a.status != http.StatusOK {
-			t.Errorf("the access token: %s", a.body)
-		}
-	})
-	t.Run("checklist_30_at_11_s_a_used_successor_ends_the_session", func(t *testing.T) {
-		r := reused(t)
-		r.clock.Add(11 * time.Second)
-		if a := r.me(r.nodes[0], r.next.AccessToken); a.status != http.StatusOK {
-			t.Fatal(a.body)
-		}
-		r.renew(r.nodes[0], r.p.grant.RefreshToken).refusedAs(t, "reused", "unauthenticated", "REFRESH_REUSED")
-		r.dead(t, []string{r.p.grant.AccessToken, r.next.AccessToken}, []string{r.p.grant.RefreshToken, r.next.RefreshToken})
-	})
-	t.Run("checklist_30_S3_also_where_another_node_saw_it", func(t *testing.T) {
-		r := reused(t)
-		r.clock.Add(11 * time.Second)
-		r.me(r.nodes[0], r.next.AccessToken)
-		r.eventually(2*time.Second, "the use is written down", func() bool {
-			session, err := r.nodes[1].store.Session(t.Context(), r.p.grant.SessionID)
-			return err == nil && session.ConfirmedGeneration == 2
-		})
-		r.renew(r.nodes[1], r.p.grant.RefreshToken).refusedAs(t, "reused", "unauthenticated", "REFRESH_REUSED")
-		r.dead(t, []string{r.p.grant.AccessToken, r.next.AccessToken}, []string{r.next.RefreshToken})
-	})
-	t.Run("checklist_31_two_generations_back_at_once", func(t *testing.T) {
-		r := reused(t)
-		third := r.renew(r.nodes[1], r.next.RefreshToken).pair(t)
-		r.clock.Add(time.Second)
-		r.renew(r.nodes[0], r.p.grant.RefreshToken).refusedAs(t, "N-2", "unauthenticated", "REFRESH_REUSED")
-		r.dead(t, []string{r.p.grant.AccessToken, r.next.AccessToken, third.AccessToken}, []string{r.next.RefreshToken, third.RefreshToken})
-	})
+	t.Run("checklist_30_at_9_s_the_same_tokens", func(t *testing.T) { reused(t).at9Seconds(t) })
+	t.Run("checklist_30_at_11_s_an_unused_successor_again", func(t *testing.T) { reused(t).unused(t) })
+	t.Run("checklist_30_at_11_s_a_used_successor_ends_the_session", func(t *testing.T) { reused(t).used(t) })
+	t.Run("checklist_30_S3_also_where_another_node_saw_it", func(t *testing.T) { reused(t).usedElsewhere(t) })
+	t.Run("checklist_31_two_generations_back_at_once", func(t *testing.T) { reused(t).twoBack(t) })
 }
+
+// at9Seconds is within the grace.
+func (r *reuse) at9Seconds(t *testing.T) {
+	if a := r.me(r.nodes[0], r.next.AccessToken); a.status != http.StatusOK { // used, which changes nothing yet
+		t.Fatal(a.body)
+	}
+	r.clock.Add(9 * time.Second)
+	for _, again := range r.again() {
+		if again != r.next {
+			t.Errorf("%+v, want %+v", again, r.next)
+		}
+	}
+}
+
+// unused has the first answer lost.
+func (r *reuse) unused(t *testing.T) {
+	r.clock.Add(11 * time.Second)
+	until := r.clock.Now().Add(talk.AccessLifetime)
+	all := r.again()
+	for _, again := range all {
+		if again.RefreshToken != r.next.RefreshToken || !again.RefreshExpiresAt.Equal(r.next.RefreshExpiresAt) || !again.AccessExpiresAt.Equal(until) {
+			t.Errorf("%+v, want %+v until %v", again, r.next, until)
+		}
+	}
+	if a := r.me(r.nodes[1], all[0].AccessToken); a.status != http.StatusOK {
+		t.Errorf("the access token: %s", a.body)
+	}
+}
+
+// used has two people hold the token.
+func (r *reuse) used(t *testing.T) {
+	r.clock.Add(11 * time.Second)
+	if a := r.me(r.nodes[0], r.next.AccessToken); a.status != http.StatusOK {
+		t.Fatal(a.body)
+	}
+	r.renew(r.nodes[0], r.p.grant.RefreshToken).refusedAs(t, "reused", "unauthenticated", "REFRESH_REUSED")
+	r.dead(t, []string{r.p.grant.AccessToken, r.next.AccessToken}, []string{r.p.grant.RefreshToken, r.next.RefreshToken})
+}
+
+// usedElsewhere has the successor seen by another node than the old token.
+func (r *reuse) usedElsewhere(t *testing.T) {
+	r.clock.Add(11 * time.Second)
+	r.me(r.nodes[0], r.next.AccessToken)
+	r.eventually(2*time.Second, "the use is written down", func() bool {
+		session, err := r.nodes[1].store.Session(t.Context(), r.p.grant.SessionID)
+		return err == nil && session.ConfirmedGeneration == 2
+	})
+	r.renew(r.nodes[1], r.p.grant.RefreshToken).refusedAs(t, "reused", "unauthenticated", "REFRESH_REUSED")
+	r.dead(t, []string{r.p.grant.AccessToken, r.next.AccessToken}, []string{r.next.RefreshToken})
+}
+
+// twoBack needs no waiting.
+func (r *reuse) twoBack(t *testing.T) {
+	third := r.renew(r.nodes[1], r.next.RefreshToken).pair(t)
+	r.clock.Add(time.Second)
+	r.renew(r.nodes[0], r.p.grant.RefreshToken).refusedAs(t, "N-2", "unauthenticated", "REFRESH_REUSED")
+	r.dead(t, []string{r.p.grant.AccessToken, r.next.AccessToken, third.AccessToken}, []string{r.next.RefreshToken, third.RefreshToken})
+}
+
+// lifetimes is a world in which weeks pass.
+type lifetimes struct {
+	*world
+	clock *talktest.Clock
+}
+
+const days = 24 * time.Hour
 
 func TestRefreshLifetimes(t *testing.T) {
 	clock := talktest.NewClock()
-	w := newWorld(t, onPostgres, 2, withClock(clock.Now))
-	const days = 24 * time.Hour
-	t.Run("checklist_34_rotation_extends_the_idle_lifetime_and_never_the_absolute_one", func(t *testing.T) {
-		began := clock.Now()
-		token := w.person().grant.RefreshToken
-		for clock.Now().Before(began.Add(84 * days)) {
-			now := clock.Add(6 * days)
-			next := w.renew(w.node(), token).pair(t)
-			want := now.Add(talk.SessionIdle)
-			if last := began.Add(talk.SessionAbsolute); want.After(last) {
-				want = last
-			}
-			if !next.RefreshExpiresAt.Equal(want) {
-				t.Fatalf("after %v until %v, want %v", now.Sub(began), next.RefreshExpiresAt, want)
-			}
-			token = next.RefreshToken
+	l := &lifetimes{newWorld(t, onPostgres, 2, withClock(clock.Now)), clock}
+	t.Run("checklist_34_rotation_extends_the_idle_lifetime_and_never_the_absolute_one", l.absolute)
+	t.Run("checklist_34_a_week_without_use_ends_it", l.idle)
+	t.Run("checklist_23_an_older_access_token_outlives_a_rotation_while_its_session_lives", l.rotated)
+}
+
+// absolute is ninety days, whatever happens.
+func (l *lifetimes) absolute(t *testing.T) {
+	began := l.clock.Now()
+	token := l.person().grant.RefreshToken
+	for l.clock.Now().Before(began.Add(84 * days)) {
+		now := l.clock.Add(6 * days)
+		next := l.renew(l.node(), token).pair(t)
+		want := now.Add(talk.SessionIdle)
+		if last := began.Add(talk.SessionAbsolute); want.After(last) {
+			want = last
 		}
-		clock.Set(began.Add(talk.SessionAbsolute - time.Second))
-		token = w.renew(w.node(), token).pair(t).RefreshToken
-		clock.Set(began.Add(talk.SessionAbsolute))
-		w.renew(w.node(), token).refusedAs(t, "after ninety days", "unauthenticated", "SESSION_REVOKED")
-	})
-	t.Run("checklist_34_a_week_without_use_ends_it", func(t *testing.T) {
-		p := w.person()
-		clock.Add(talk.SessionIdle - time.Second)
-		token := w.renew(w.node(), p.grant.RefreshToken).pair(t).RefreshToken
-		clock.Add(talk.SessionIdle)
-		w.renew(w.node(), token).refusedAs(t, "after a week", "unauthenticated", "SESSION_REVOKED")
-	})
-	t.Run("checklist_23_an_older_access_token_outlives_a_rotation_while_its_session_lives", func(t *testing.T) {
-		p := w.person()
-		clock.Add(time.Minute)
-		next := w.renew(w.nodes[0], p.grant.RefreshToken).pair(t)
-		for _, token := range []string{p.grant.AccessToken, next.AccessToken, p.grant.AccessToken} {
-			if a := w.me(w.node(), token); a.status != http.StatusOK {
-				t.Errorf("while the session lives: %s", a.body)
-			}
+		if !next.RefreshExpiresAt.Equal(want) {
+			t.Fatalf("after %v until %v, want %v", now.Sub(began), next.RefreshExpiresAt, want)
 		}
-		w.logout(p.ID, p.grant.SessionID)
-		w.dead(t, []string{p.grant.AccessToken, next.AccessToken}, []string{next.RefreshToken})
-	})
+		token = next.RefreshToken
+	}
+	l.clock.Set(began.Add(talk.SessionAbsolute - time.Second))
+	token = l.renew(l.node(), token).pair(t).RefreshToken
+	l.clock.Set(began.Add(talk.SessionAbsolute))
+	l.renew(l.node(), token).refusedAs(t, "after ninety days", "unauthenticated", "SESSION_REVOKED")
+}
+
+// idle is a week.
+func (l *lifetimes) idle(t *testing.T) {
+	p := l.person()
+	l.clock.Add(talk.SessionIdle - time.Second)
+	token := l.renew(l.node(), p.grant.RefreshToken).pair(t).RefreshToken
+	l.clock.Add(talk.SessionIdle)
+	l.renew(l.node(), token).refusedAs(t, "after a week", "unauthenticated", "SESSION_REVOKED")
+}
+
+// rotated has somebody go on with the access token from before.
+func (l *lifetimes) rotated(t *testing.T) {
+	p := l.person()
+	l.clock.Add(time.Minute)
+	next := l.renew(l.nodes[0], p.grant.RefreshToken).pair(t)
+	for _, token := range []string{p.grant.AccessToken, next.AccessToken, p.grant.AccessToken} {
+		if a := l.me(l.node(), token); a.status != http.StatusOK {
+			t.Errorf("while the session lives: %s", a.body)
+		}
+	}
+	l.logout(p.ID, p.grant.SessionID)
+	l.dead(t, []string{p.grant.AccessToken, next.AccessToken}, []string{next.RefreshToken})
 }
 
 // logout ends a session by the account's own wish, at the first node.

@@ -26,66 +26,19 @@ func (w *world) devices(t *testing.T, name string, n int) []pair {
 	return pairs
 }
 
+// tokensOfAll are the access tokens and the refresh tokens of all.
+func tokensOfAll(pairs ...pair) (access, refresh []string) {
+	for _, p := range pairs {
+		access, refresh = append(access, p.AccessToken), append(refresh, p.RefreshToken)
+	}
+	return access, refresh
+}
+
 func TestSessionsEnd(t *testing.T) {
 	w := newWorld(t, onPostgres, 3)
-	accessOf := func(pairs ...pair) (access, refresh []string) {
-		for _, p := range pairs {
-			access, refresh = append(access, p.AccessToken), append(refresh, p.RefreshToken)
-		}
-		return access, refresh
-	}
-	t.Run("checklist_33_S4_a_changed_password_ends_the_others", func(t *testing.T) {
-		w.registered(w.nodes[0], "ada")
-		devices := w.devices(t, "ada", 3)
-		const next = "eight red kettles"
-		changed := w.speak(w.nodes[1], "AuthService/ChangePassword", spelled(object{"currentPassword": password, "newPassword": next}),
-			"Authorization", "Bearer "+devices[0].AccessToken).pair(t)
-		access, refresh := accessOf(devices[1:]...)
-		w.dead(t, access, refresh)
-		for _, n := range w.nodes {
-			for _, token := range []string{devices[0].AccessToken, changed.AccessToken} {
-				if a := w.me(n, token); a.status != http.StatusOK {
-					t.Errorf("who changed it goes on: %s", a.body)
-				}
-			}
-		}
-		if changed.SessionID != devices[0].SessionID || changed.RefreshToken == devices[0].RefreshToken {
-			t.Error("this session was not carried on with new tokens")
-		}
-		w.renew(w.nodes[2], changed.RefreshToken).pair(t)
-		w.knock(w.nodes[2], "ada", password).refusedAs(t, "the old password", "unauthenticated", "BAD_CREDENTIALS")
-		w.knock(w.nodes[2], "ada", next).pair(t)
-	})
-	t.Run("checklist_33_S4_a_deleted_account_ends_all", func(t *testing.T) {
-		w.registered(w.nodes[0], "bob")
-		devices := w.devices(t, "bob", 3)
-		a := w.speak(w.nodes[1], "AuthService/DeleteAccount", spelled(object{"password": password}), "Authorization", "Bearer "+devices[0].AccessToken)
-		if a.status != http.StatusOK {
-			t.Fatal(a.body)
-		}
-		access, refresh := accessOf(devices...)
-		w.dead(t, access, refresh)
-		w.knock(w.nodes[2], "bob", password).refusedAs(t, "the erased", "unauthenticated", "BAD_CREDENTIALS")
-	})
-	t.Run("checklist_33_S4_a_ban_ends_all", func(t *testing.T) {
-		account, _ := w.registered(w.nodes[0], "carol")
-		devices := w.devices(t, "carol", 3)
-		w.ban("carol", time.Time{})
-		id := talk.UserID(account.GetUser().GetId())
-		err := w.nodes[1].outbox.Change(t.Context(), talk.Scope{Users: []talk.UserID{id}, Sessions: true}, func(state *talk.State) error {
-			user, err := state.User(id)
-			if err == nil {
-				user.Revoke(talk.RevokedByBan, state.Now, func(*talk.Session) bool { return true })
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		access, refresh := accessOf(devices...)
-		w.dead(t, access, refresh)
-		w.knock(w.nodes[2], "carol", password).refusedAs(t, "the banned", "permission_denied", "BANNED")
-	})
+	t.Run("checklist_33_S4_a_changed_password_ends_the_others", w.endsByPassword)
+	t.Run("checklist_33_S4_a_deleted_account_ends_all", w.endsByDeletion)
+	t.Run("checklist_33_S4_a_ban_ends_all", w.endsByBan)
 	t.Run("S4_a_logout_ends_it_on_every_node", func(t *testing.T) {
 		p := w.person()
 		if a := w.speak(w.nodes[0], "AuthService/Logout", `{}`, "Authorization", "Bearer "+p.grant.AccessToken); a.status != http.StatusOK {
@@ -93,6 +46,64 @@ func TestSessionsEnd(t *testing.T) {
 		}
 		w.dead(t, []string{p.grant.AccessToken}, []string{p.grant.RefreshToken})
 	})
+}
+
+// endsByPassword has one of three devices change the password.
+func (w *world) endsByPassword(t *testing.T) {
+	w.registered(w.nodes[0], "ada")
+	devices := w.devices(t, "ada", 3)
+	const next = "eight red kettles"
+	changed := w.speak(w.nodes[1], "AuthService/ChangePassword", spelled(object{"currentPassword": password, "newPassword": next}),
+		"Authorization", "Bearer "+devices[0].AccessToken).pair(t)
+	access, refresh := tokensOfAll(devices[1:]...)
+	w.dead(t, access, refresh)
+	for _, n := range w.nodes {
+		for _, token := range []string{devices[0].AccessToken, changed.AccessToken} {
+			if a := w.me(n, token); a.status != http.StatusOK {
+				t.Errorf("who changed it goes on: %s", a.body)
+			}
+		}
+	}
+	if changed.SessionID != devices[0].SessionID || changed.RefreshToken == devices[0].RefreshToken {
+		t.Error("this session was not carried on with new tokens")
+	}
+	w.renew(w.nodes[2], changed.RefreshToken).pair(t)
+	w.knock(w.nodes[2], "ada", password).refusedAs(t, "the old password", "unauthenticated", "BAD_CREDENTIALS")
+	w.knock(w.nodes[2], "ada", next).pair(t)
+}
+
+// endsByDeletion has one of three devices delete the account.
+func (w *world) endsByDeletion(t *testing.T) {
+	w.registered(w.nodes[0], "bob")
+	devices := w.devices(t, "bob", 3)
+	a := w.speak(w.nodes[1], "AuthService/DeleteAccount", spelled(object{"password": password}), "Authorization", "Bearer "+devices[0].AccessToken)
+	if a.status != http.StatusOK {
+		t.Fatal(a.body)
+	}
+	access, refresh := tokensOfAll(devices...)
+	w.dead(t, access, refresh)
+	w.knock(w.nodes[2], "bob", password).refusedAs(t, "the erased", "unauthenticated", "BAD_CREDENTIALS")
+}
+
+// endsByBan has an account banned that is signed in on three devices.
+func (w *world) endsByBan(t *testing.T) {
+	account, _ := w.registered(w.nodes[0], "carol")
+	devices := w.devices(t, "carol", 3)
+	w.ban("carol", time.Time{})
+	id := talk.UserID(account.GetUser().GetId())
+	err := w.nodes[1].outbox.Change(t.Context(), talk.Scope{Users: []talk.UserID{id}, Sessions: true}, func(state *talk.State) error {
+		user, err := state.User(id)
+		if err == nil {
+			user.Revoke(talk.RevokedByBan, state.Now, func(*talk.Session) bool { return true })
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	access, refresh := tokensOfAll(devices...)
+	w.dead(t, access, refresh)
+	w.knock(w.nodes[2], "carol", password).refusedAs(t, "the banned", "permission_denied", "BANNED")
 }
 
 // TestChangePasswordRefused names what is wrong by the name it was sent under.
@@ -153,69 +164,81 @@ func (w *world) listed(t *testing.T, n *testNode, token string, headers ...strin
 	return reply.Sessions
 }
 
-// TestSessionList signs one person in on twenty-one devices, ten seconds apart.
+// deviceList is one person's devices, as they sign in one after the other.
+type deviceList struct {
+	*world
+	clock   *talktest.Clock
+	began   time.Time
+	devices []pair
+}
+
+// apart is how long after the other they sign in.
+const apart = 10 * time.Second
+
+// signIn is at the i-th turn.
+func (l *deviceList) signIn(t *testing.T, i int) {
+	t.Helper()
+	l.clock.Set(l.began.Add(time.Duration(i) * apart))
+	l.devices = append(l.devices, l.knock(l.at(i), "ada", password, "User-Agent", fmt.Sprintf("device/%d", i)).pair(t))
+}
+
+// TestSessionList signs one person in on twenty-two devices.
 func TestSessionList(t *testing.T) {
 	clock := talktest.NewClock()
-	w := newWorld(t, onPostgres, 2, withClock(clock.Now))
-	began := clock.Now()
-	const apart = 10 * time.Second
-	var devices []pair
-	signIn := func(i int) {
-		clock.Set(began.Add(time.Duration(i) * apart))
-		devices = append(devices, w.knock(w.at(i), "ada", password, "User-Agent", fmt.Sprintf("device/%d", i)).pair(t))
+	l := &deviceList{world: newWorld(t, onPostgres, 2, withClock(clock.Now)), clock: clock, began: clock.Now()}
+	l.registered(l.nodes[0], "ada") // the first device
+	for i := 1; i < talk.SessionsPerUser; i++ {
+		l.signIn(t, i)
 	}
-	w.registered(w.nodes[0], "ada") // the first device
-	for i := 1; i <= 19; i++ {
-		signIn(i)
+	t.Run("checklist_35_what_a_list_of_devices_shows", l.shown)
+	t.Run("checklist_35_one_more_ends_the_oldest", l.displaced)
+}
+
+// shown is everything that the contract says of a device.
+func (l *deviceList) shown(t *testing.T) {
+	now, fifth := l.clock.Add(2*time.Minute), l.devices[4]
+	list := l.listed(t, l.nodes[0], fifth.AccessToken, "User-Agent", "device/five again")
+	if len(list) != talk.SessionsPerUser {
+		t.Fatalf("%d devices", len(list))
 	}
-	t.Run("checklist_35_what_a_list_of_devices_shows", func(t *testing.T) {
-		now := clock.Add(2 * time.Minute)
-		list := w.listed(t, w.nodes[0], devices[4].AccessToken, "User-Agent", "device/five again")
-		if len(list) != talk.SessionsPerUser {
-			t.Fatalf("%d devices", len(list))
+	for _, got := range list {
+		at := int(got.CreatedAt.Sub(l.began) / apart)
+		want := device{
+			ID: got.ID, UserAgent: fmt.Sprintf("device/%d", at), IP: "127.0.0.1",
+			CreatedAt: l.began.Add(time.Duration(at) * apart), LastUsedAt: got.CreatedAt, ExpiresAt: got.CreatedAt.Add(talk.SessionIdle),
 		}
-		mine := device{
-			ID: devices[4].SessionID, UserAgent: "device/five again", IP: "127.0.0.1",
-			CreatedAt: began.Add(5 * apart), LastUsedAt: now, ExpiresAt: began.Add(5*apart + talk.SessionIdle), Current: true,
+		switch at {
+		case 0:
+			want.UserAgent = got.UserAgent // the Go client's
+		case 5:
+			want.ID, want.UserAgent, want.LastUsedAt, want.Current = fifth.SessionID, "device/five again", now, true
 		}
-		for _, d := range list {
-			at := int(d.CreatedAt.Sub(began) / apart)
-			want := device{
-				ID: d.ID, UserAgent: fmt.Sprintf("device/%d", at), IP: "127.0.0.1",
-				CreatedAt: d.CreatedAt, LastUsedAt: d.CreatedAt, ExpiresAt: d.CreatedAt.Add(talk.SessionIdle),
-			}
-			switch at {
-			case 0:
-				want.UserAgent = d.UserAgent // the Go client's
-			case 5:
-				want = mine
-			}
-			if d != want {
-				t.Errorf("got  %+v\nwant %+v", d, want)
-			}
+		if got != want {
+			t.Errorf("got  %+v\nwant %+v", got, want)
 		}
-		clock.Add(time.Second) // the other node knows it when it is written down
-		w.eventually(3*time.Second, "the last used comes first", func() bool {
-			list := w.listed(t, w.nodes[1], devices[4].AccessToken)
-			return list[0].ID == devices[4].SessionID && list[0].Current
-		})
+	}
+	l.eventually(3*time.Second, "the last used comes first, on every node", func() bool {
+		list := l.listed(t, l.nodes[1], fifth.AccessToken)
+		return list[0].ID == fifth.SessionID && list[0].Current
 	})
-	t.Run("checklist_35_one_more_ends_the_oldest", func(t *testing.T) {
-		oldest := w.oldest(t, devices[0].AccessToken)
-		signIn(50)
-		signIn(51)
-		list := w.listed(t, w.nodes[1], devices[20].AccessToken)
-		if len(list) != talk.SessionsPerUser {
-			t.Errorf("%d devices", len(list))
+}
+
+// displaced is who signed in first.
+func (l *deviceList) displaced(t *testing.T) {
+	first := l.oldest(t, l.devices[0].AccessToken)
+	l.signIn(t, 50)
+	l.signIn(t, 51)
+	list := l.listed(t, l.nodes[1], l.devices[20].AccessToken)
+	if len(list) != talk.SessionsPerUser {
+		t.Errorf("%d devices", len(list))
+	}
+	for _, d := range list {
+		if d.ID == first || d.ID == l.devices[0].SessionID {
+			t.Errorf("an oldest one lives: %+v", d)
 		}
-		for _, d := range list {
-			if d.ID == oldest || d.ID == devices[0].SessionID {
-				t.Errorf("an oldest one lives: %+v", d)
-			}
-		}
-		w.dead(t, []string{devices[0].AccessToken}, []string{devices[0].RefreshToken})
-		w.renew(w.nodes[0], devices[1].RefreshToken).pair(t)
-	})
+	}
+	l.dead(t, []string{l.devices[0].AccessToken}, []string{l.devices[0].RefreshToken})
+	l.renew(l.nodes[0], l.devices[1].RefreshToken).pair(t)
 }
 
 // oldest is the session that was opened first.
