@@ -30,9 +30,9 @@ func TestDefect(t *testing.T) {
 		{"01_a_reader_puts_back_what_it_loaded_before_a_write", defect01}, // at length: TestAReaderWhoLoadedBeforeAWriteNeverPutsItBack
 		{"02_two_users_take_the_last_seat", defect02},                     // at length: TestOfSixtyFourWhoJoinARoomOfTwelveTwelveAreSeated
 		{"03_one_room_a_user_and_one_an_owner_can_be_raced", defect03},    // at length: TestWhoJoinsTenRoomsAtOnceSitsInOne
-		{"04_an_owner_leaves_in_separate_statements", defect04},           // at length: TestARoomThatChangesHandsHasOneOwnerOrIsClosed
+		{"04_an_owner_leaves_in_separate_statements", defect04},           // at length: TestChecklist49_a_room_that_changes_hands_has_one_owner_or_is_closed
 		{"05_the_language_is_filtered_after_the_page_was_cut", defect05},
-		{"06_the_limit_on_failures_counts_nothing", defect06}, // at length: TestOfAHundredWrongPasswordsAtOnceFiveAreTried
+		{"06_the_limit_on_failures_counts_nothing", defect06}, // at length: TestChecklist12_of_a_hundred_wrong_passwords_at_once_five_are_tried
 		{"07_each_process_counts_for_itself", defect07},       // at length: TestExactlyTheLimitIsAdmittedInEveryWindow
 		{"08_a_write_walks_all_keys", defect08},
 		{"10_one_refresh_token_a_user", defect10}, // at length: TestChecklist29_two_hundred_refreshes_of_one_token_are_one_rotation
@@ -176,8 +176,12 @@ func defect06(t *testing.T) {
 	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, "api=off"))
 	w.registered(w.nodes[0], "ada")
 	w.judged(func(c *claims, from string) {
+<<<<<<< Updated upstream
 		var busy atomic.Int64 // a slow machine may ask some to come back
 		answers := together(20, func(i int) spoken { return w.loginUntilHeard(i, "ada", from, &busy) })
+=======
+		answers := together(20, func(i int) spoken { return w.queue(i, "ada", from, new(atomic.Int64)) })
+>>>>>>> Stashed changes
 		c.came("right ones", answers, map[string]int{"": 20})
 		w.guess(t, c, from)
 	})

@@ -287,7 +287,7 @@ var collisions = [][]move{
 }
 
 // Resolution 4, R3; checklist 49.
-func TestARoomThatChangesHandsHasOneOwnerOrIsClosed(t *testing.T) {
+func TestChecklist49_a_room_that_changes_hands_has_one_owner_or_is_closed(t *testing.T) {
 	w := newWorld(t, onPostgres, 2)
 	rounds := testenv.Effort(500, 20_000)
 	const tables = 4

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,24 +23,36 @@ import (
 	"github.com/free2talk/free2talk/internal/testenv"
 )
 
-// measured sums what n's metrics say under a name, of the series that carry
-// all of labels (`role="cache"`).
-func (w *world) measured(n *testNode, name string, labels ...string) float64 {
+// metrics is the page that Prometheus would read, by series.
+type metrics map[string]float64
+
+func (w *world) metrics(n *testNode) metrics {
 	w.Helper()
-	page := httptest.NewRecorder()
+	page, all := httptest.NewRecorder(), metrics{}
 	n.telemetry.Handler().ServeHTTP(page, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/metrics", nil))
-	sum := 0.0
 	for lines := bufio.NewScanner(page.Body); lines.Scan(); {
-		series, value, _ := cutLast(lines.Text(), " ")
+		series, text, _ := cutLast(lines.Text(), " ")
+		if value, err := strconv.ParseFloat(text, 64); err == nil && series != "" && series[0] != '#' {
+			all[series] = value
+		}
+	}
+	return all
+}
+
+// sum adds up the series of a name that carry all of labels (`role="cache"`).
+func (m metrics) sum(name string, labels ...string) (sum float64) {
+	for series, value := range m {
 		if (series == name || strings.HasPrefix(series, name+"{")) && containsAll(series, labels) {
-			number, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				w.Fatalf("%s: %v", lines.Text(), err)
-			}
-			sum += number
+			sum += value
 		}
 	}
 	return sum
+}
+
+// measured is one figure of n.
+func (w *world) measured(n *testNode, name string, labels ...string) float64 {
+	w.Helper()
+	return w.metrics(n).sum(name, labels...)
 }
 
 func cutLast(text, sep string) (before, after string, found bool) {
@@ -186,8 +199,39 @@ type subject struct {
 	*player
 	guest      *player
 	room, slug string
-	name       atomic.Int64 // of the person, as a number
-	version    atomic.Int64 // of the room
+	name       floor // of the person, as a number
+	version    floor // of the room
+}
+
+// floor is the least that a read may see: what was acknowledged, and when.
+type floor struct {
+	mu    sync.Mutex
+	least []acknowledged // rising
+}
+
+type acknowledged struct {
+	n  int64
+	at time.Time
+}
+
+func (f *floor) raise(n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if last := len(f.least) - 1; last < 0 || f.least[last].n < n {
+		f.least = append(f.least, acknowledged{n, time.Now()})
+	}
+}
+
+// before is what had been acknowledged by then.
+func (f *floor) before(then time.Time) (n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range slices.Backward(f.least) {
+		if !a.at.After(then) {
+			return a.n
+		}
+	}
+	return 0
 }
 
 // weather is a run of random reads and writes over all nodes.
@@ -198,6 +242,7 @@ type weather struct {
 	subjects      []*subject
 	reader        *player
 	reads, writes atomic.Int64
+	late          atomic.Int64 // reads that were older, and might be
 }
 
 // Resolution 5, C1: no read that began after a write was acknowledged sees
@@ -238,18 +283,12 @@ func (r *weather) repeat(f func(n int64) error, count *atomic.Int64, pause time.
 	}
 }
 
-// least raises the least that may be seen.
-func least(of *atomic.Int64, n int64) {
-	for old := of.Load(); old < n && !of.CompareAndSwap(old, n); old = of.Load() {
-	}
-}
-
 func (r *weather) rename(s *subject, n int64) error {
 	_, err := s.at[rand.IntN(len(s.at))].Users.UpdateProfile(r.ctx, &free2talkv1.UpdateProfileRequest{
 		Profile: &free2talkv1.User{DisplayName: strconv.FormatInt(n, 10)}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"display_name"}},
 	})
 	if err == nil {
-		least(&s.name, n)
+		s.name.raise(n)
 	}
 	return err
 }
@@ -258,7 +297,7 @@ func (r *weather) edit(s *subject, n int64) error {
 	reply, err := s.rooms(rand.IntN(len(s.at))).UpdateRoom(r.ctx, &free2talkv1.UpdateRoomRequest{
 		Room: &free2talkv1.Room{Id: s.room, Topic: strconv.FormatInt(n, 10)}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"topic"}},
 	})
-	least(&s.version, reply.GetRoom().GetVersion())
+	s.version.raise(reply.GetRoom().GetVersion())
 	return err
 }
 
@@ -268,60 +307,82 @@ func (r *weather) comeAndGo(s *subject, n int64) error {
 		return s.guest.leave(r.ctx, i, s.room)
 	}
 	reply, err := s.guest.rooms(i).JoinRoom(r.ctx, &free2talkv1.JoinRoomRequest{RoomId: s.room})
-	least(&s.version, reply.GetRoom().GetVersion())
+	s.version.raise(reply.GetRoom().GetVersion())
 	return err
 }
 
 // look reads one thing in one of the ways there are.
 func (r *weather) look(int64) error {
-	s, i := r.subjects[rand.IntN(len(r.subjects))], rand.IntN(len(r.nodes))
-	name, version := s.name.Load(), s.version.Load()
+	s, i, began := r.subjects[rand.IntN(len(r.subjects))], rand.IntN(len(r.nodes)), time.Now()
 	key := roomByID(s.room)
 	switch rand.IntN(6) {
 	case 0:
 		key = &free2talkv1.GetRoomRequest{Key: &free2talkv1.GetRoomRequest_Slug{Slug: s.slug}}
 	case 1:
 		reply, err := r.reader.at[i].Users.GetUser(r.ctx, userByID(s.id()))
-		return atLeast(err, reply.GetUser().GetDisplayName(), name)
+		return r.compare(err, &s.name, began, numbered(reply.GetUser().GetDisplayName()))
 	case 2:
 		reply, err := r.reader.at[i].Users.GetUser(r.ctx, userByName(s.Username))
-		return atLeast(err, reply.GetUser().GetDisplayName(), name)
+		return r.compare(err, &s.name, began, numbered(reply.GetUser().GetDisplayName()))
 	case 3:
 		reply, err := r.reader.at[i].Users.BatchGetUsers(r.ctx, &free2talkv1.BatchGetUsersRequest{Ids: []string{s.id()}})
-		if err == nil && len(reply.GetUsers()) != 1 {
-			return fmt.Errorf("users: %v", reply)
+		if err != nil || len(reply.GetUsers()) != 1 {
+			return fmt.Errorf("users: %v, %w", reply, err)
 		}
-		return atLeast(err, reply.GetUsers()[0].GetDisplayName(), name)
+		return r.compare(err, &s.name, began, numbered(reply.GetUsers()[0].GetDisplayName()))
 	}
 	reply, err := r.reader.rooms(i).GetRoom(r.ctx, key)
-	if err == nil && reply.GetRoom().GetVersion() < version {
-		return fmt.Errorf("room version %d was read at node %d after %d was acknowledged", reply.GetRoom().GetVersion(), i, version)
-	}
-	return atLeast(err, reply.GetRoom().GetOwner().GetDisplayName(), name)
-}
-
-func atLeast(err error, seen string, least int64) error {
-	if err != nil || least == 0 {
+	if err := r.compare(err, &s.version, began, reply.GetRoom().GetVersion()); err != nil {
 		return err
 	}
-	if n, _ := strconv.ParseInt(seen, 10, 64); n < least {
-		return fmt.Errorf("name %q was read after %d was acknowledged", seen, least)
+	return r.compare(err, &s.name, began, numbered(reply.GetRoom().GetOwner().GetDisplayName()))
+}
+
+// numbered is the number in a name, and 0 in the one that people begin with.
+func numbered(name string) int64 {
+	n, err := strconv.ParseInt(name, 10, 64)
+	if err != nil {
+		return 0
 	}
-	return nil
+	return n
+}
+
+// compare refuses what is older than what was acknowledged before the read
+// began. Only where a write's node could not reach Redis in time, other nodes
+// may learn of it up to a second later (C1).
+func (r *weather) compare(err error, f *floor, began time.Time, seen int64) error {
+	switch {
+	case err != nil:
+		return err
+	case seen >= f.before(began):
+		return nil
+	case r.untold() > 0 && seen >= f.before(began.Add(-time.Second)):
+		r.late.Add(1)
+		return nil
+	}
+	return fmt.Errorf("%d was read after %d was acknowledged", seen, f.before(began))
+}
+
+// untold is how many keys could not be unlinked at once.
+func (r *weather) untold() (n float64) {
+	for _, node := range r.nodes {
+		n += r.measured(node, "free2talk_cache_unforgotten_total")
+	}
+	return n
 }
 
 func (r *weather) report() {
 	r.Helper()
-	hits, refused, untold := 0.0, 0.0, 0.0
+	hits, refused := 0.0, 0.0
 	for _, n := range r.nodes {
 		hits += r.measured(n, "free2talk_cache_requests_total", `result="hit"`)
 		refused += r.measured(n, "free2talk_cache_fills_refused_total")
-		untold += r.measured(n, "free2talk_cache_unforgotten_total")
 		if stale := r.measured(n, "free2talk_cache_requests_total", `result="stale"`); stale > 0 {
 			r.Errorf("the cache itself found %v stale entries", stale)
 		}
 	}
-	r.Logf("%d reads, %d writes, %v hits, %v late fills refused, %v keys not unlinked at once", r.reads.Load(), r.writes.Load(), hits, refused, untold)
+	r.Logf("%d reads, %d writes, %v hits, %v late fills refused; %v keys not unlinked at once, %d reads older for it",
+		r.reads.Load(), r.writes.Load(), hits, refused, r.untold(), r.late.Load())
 	if r.reads.Load() < 100 || r.writes.Load() < 100 || hits < 100 {
 		r.Error("too little happened to prove anything")
 	}
