@@ -176,12 +176,8 @@ func defect06(t *testing.T) {
 	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, "api=off"))
 	w.registered(w.nodes[0], "ada")
 	w.judged(func(c *claims, from string) {
-<<<<<<< Updated upstream
 		var busy atomic.Int64 // a slow machine may ask some to come back
 		answers := together(20, func(i int) spoken { return w.loginUntilHeard(i, "ada", from, &busy) })
-=======
-		answers := together(20, func(i int) spoken { return w.queue(i, "ada", from, new(atomic.Int64)) })
->>>>>>> Stashed changes
 		c.came("right ones", answers, map[string]int{"": 20})
 		w.guess(t, c, from)
 	})

@@ -259,13 +259,9 @@ func TestChecklist12_two_hundred_people_behind_one_address_all_get_in(t *testing
 	}
 	began, before := time.Now(), w.hashes()
 	var busy atomic.Int64
-<<<<<<< Updated upstream
 	answers := together(len(crowd), func(i int) spoken {
 		return w.loginUntilHeard(i, crowd[i].Username, "10.0.0.1", &busy)
 	})
-=======
-	answers := together(len(crowd), func(i int) spoken { return w.queue(i, crowd[i].Username, "10.0.0.1", &busy) })
->>>>>>> Stashed changes
 	if got := reasons(answers); got[""] != len(crowd) {
 		t.Errorf("got %v", got)
 	}
@@ -275,18 +271,11 @@ func TestChecklist12_two_hundred_people_behind_one_address_all_get_in(t *testing
 	t.Logf("%d people got in within %v; %d times one was told to come back", len(crowd), time.Since(began), busy.Load())
 }
 
-<<<<<<< Updated upstream
 // loginUntilHeard logs in with the right password, and comes back as often as
 // it is told that the server is busy, which busy counts.
 func (w *world) loginUntilHeard(i int, name, from string, busy *atomic.Int64) spoken {
 	for try := 0; ; try++ {
 		answer := w.login(w.at(i+try), name, password, from)
-=======
-// queue signs in rightly, and comes back when it is told to.
-func (w *world) queue(i int, name, from string, busy *atomic.Int64) spoken {
-	for {
-		answer := w.login(w.at(i), name, password, from)
->>>>>>> Stashed changes
 		if _, reason := answer.failure(); reason != client.ReasonBusy {
 			return answer
 		}
