@@ -96,6 +96,7 @@ func call(client *http.Client, url string, r request) error {
 		return err
 	}
 	post.Header.Set("Content-Type", "application/json")
+	post.Header.Set("Connect-Timeout-Ms", "30000") // a busy machine is slow, and fails nothing
 	if r.token != "" {
 		post.Header.Set("Authorization", "Bearer "+r.token)
 	}

@@ -23,6 +23,7 @@ type run struct {
 	rounds int
 	turn   time.Duration // of load, for one variant in one round
 	rooms  []int         // how many, in the databases of ListRooms
+	only   string        // one part of the table; "" is all of it
 
 	postgres *service.Postgres
 	redis    *service.Redis
@@ -38,11 +39,12 @@ func main() {
 
 func bench() error {
 	quick := flag.Bool("quick", false, "one short round, to see that it runs; writes nothing")
+	only := flag.String("only", "", "one part: reads, writes, logins or starts; writes nothing")
 	out := flag.String("o", "docs/performance.md", "where the table is written")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r := &run{ctx: ctx, rounds: 3, turn: 3 * time.Second, rooms: []int{1_000, 100_000}}
+	r := &run{ctx: ctx, only: *only, rounds: 3, turn: 3 * time.Second, rooms: []int{1_000, 100_000}}
 	if *quick {
 		r.rounds, r.turn, r.rooms, *out = 1, time.Second/2, []int{1_000, 2_000}, ""
 	}
@@ -70,13 +72,20 @@ func (r *run) all(out string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.redis.Close()) }()
-	for _, part := range []func() error{r.reads, r.writes, r.logins, r.starts} {
-		if err := part(); err != nil {
-			return err
+	parts := []struct {
+		name    string
+		measure func() error
+	}{{"reads", r.reads}, {"writes", r.writes}, {"logins", r.logins}, {"starts", r.starts}}
+	defer func() { r.table.show(os.Stdout) }() // what there is, also where a part failed
+	for _, part := range parts {
+		if r.only != "" && r.only != part.name {
+			continue
+		}
+		if err := part.measure(); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
-	r.table.show(os.Stdout)
-	if out == "" {
+	if out == "" || r.only != "" {
 		return nil
 	}
 	return r.table.write(out)
