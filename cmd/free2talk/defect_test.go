@@ -177,8 +177,8 @@ func defect06(t *testing.T) {
 	w.registered(w.nodes[0], "ada")
 	w.judged(func(c *claims, from string) {
 		var busy atomic.Int64 // a slow machine may ask some to come back
-		answers := together(20, func(i int) spoken { return w.loginUntilHeard(i, "ada", from, &busy) })
-		c.came("right ones", answers, map[string]int{"": 20})
+		answers := together(8, func(i int) spoken { return w.loginUntilHeard(i, "ada", from, &busy) })
+		c.came("right ones", answers, map[string]int{"": 8})
 		w.guess(t, c, from)
 	})
 }

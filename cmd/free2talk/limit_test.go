@@ -91,12 +91,11 @@ func (w *world) missed() (n float64) {
 // then f is tried again, with another address.
 func (w *world) judged(f func(c *claims, from string)) {
 	w.Helper()
-	for range 10 {
+	for range 50 {
 		w.redisUsed()
 		i, before, c := w.people.Add(1), w.missed(), new(claims)
 		f(c, fmt.Sprintf("10.%d.%d.1", i/256%256, i%256))
 		if w.missed() > before {
-			w.Log("Redis missed a time-out")
 			continue
 		}
 		for _, wrong := range *c {
@@ -104,7 +103,7 @@ func (w *world) judged(f func(c *claims, from string)) {
 		}
 		return
 	}
-	w.Error("this machine is too busy for Redis")
+	w.Error("this machine is too busy: Redis missed a time-out each time")
 }
 
 // hashes is how many passwords were hashed on all nodes.
@@ -243,12 +242,13 @@ func timeless(t *testing.T, s spoken) map[string]any {
 
 // Resolution 6; checklist 12: people who type it right are never refused,
 // however many share an address. Where the machine is too slow for all of them
-// within four seconds, some are told to come back, and do.
-func TestChecklist12_two_hundred_people_behind_one_address_all_get_in(t *testing.T) {
+// within four seconds, some are told to come back, and do. `make faults` has
+// two hundred of them: the race detector makes a hash take five times as long.
+func TestChecklist12_people_behind_one_address_all_get_in(t *testing.T) {
 	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, ""))
 	w.redisUsed()
 	w.registered(w.nodes[0], "ada")
-	crowd := make([]*person, 200)
+	crowd := make([]*person, testenv.Effort(60, 200))
 	for i := range crowd {
 		crowd[i] = w.account(w.at(i))
 	}
