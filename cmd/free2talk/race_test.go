@@ -32,11 +32,34 @@ type player struct {
 func (w *world) player() *player {
 	w.Helper()
 	p := &player{person: w.account(w.node())}
+	purse := &purse{tokens: tokensOf(p.grant)}
 	for _, n := range w.nodes {
-		p.at = append(p.at, w.as(n, p.person))
+		p.at = append(p.at, w.client(n, client.WithTokenStore(purse)))
 	}
 	p.Client = p.at[0]
 	return p
+}
+
+// purse holds one session for several clients: a long run outlives its tokens,
+// and what one client turned over the others must not show again.
+type purse struct {
+	mu     sync.Mutex
+	tokens client.Tokens
+}
+
+// Load is what was last saved.
+func (p *purse) Load(context.Context) (client.Tokens, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tokens, nil
+}
+
+// Save keeps tokens.
+func (p *purse) Save(_ context.Context, tokens client.Tokens) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tokens = tokens
+	return nil
 }
 
 func (w *world) players(n int) []*player {
