@@ -12,8 +12,9 @@ import (
 //
 // Where the server is unavailable, a method that reads or is idempotent (as the
 // contract says of it) is tried again after the time that the server asks for,
-// or else after a random time that grows with each try. Other methods never
-// are: whether they happened is not known.
+// or else after a random time that grows with each try. Other methods are so
+// only where it says BUSY, since then nothing happened: of everything else it
+// is not known whether it did.
 //
 // No wait is begun that would outlast the call's context.
 type Retries struct {
@@ -51,7 +52,7 @@ func (r Retries) after(ctx context.Context, err error, level connect.Idempotency
 	delay, told := RetryAfter(err)
 	var bound time.Duration
 	switch {
-	case connect.CodeOf(err) == connect.CodeUnavailable && level != connect.IdempotencyUnknown:
+	case connect.CodeOf(err) == connect.CodeUnavailable && (level != connect.IdempotencyUnknown || Reason(err) == ReasonBusy):
 		bound = r.longest()
 	case Reason(err) == ReasonRateLimited && told:
 		bound = r.RateLimited

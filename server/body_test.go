@@ -58,33 +58,42 @@ func TestBody55(t *testing.T) { //nolint:paralleltest // it measures the whole p
 	for _, c := range []struct {
 		name, path string
 		length     int64 // announced; -1 is chunked
-		body       io.Reader
+		body       func() io.Reader
 		headers    []string
-		want       string
 	}{
-		{"64 KiB and one", getRoomPath, bodyMost + 1, strings.NewReader(fits + " "), nil, "BODY_TOO_LARGE"},
-		{"64 KiB and one, chunked", getRoomPath, -1, strings.NewReader(fits + " "), nil, "BODY_TOO_LARGE"},
-		{"200 MiB", getRoomPath, 200 << 20, io.LimitReader(zeros{}, 1<<20), nil, "BODY_TOO_LARGE"},
-		{"endless chunks", getRoomPath, -1, io.LimitReader(zeros{}, 16<<20), nil, "BODY_TOO_LARGE"},
-		{"a bomb", getRoomPath, int64(len(small)), bytes.NewReader(small), []string{"Content-Encoding: gzip"}, "BODY_TOO_LARGE"},
-		{"an envelope of 4 GiB", watchRoomsPath, -1, strings.NewReader(envelope(0, 1<<32-1, "x")), []string{"Content-Type: application/connect+json"}, "BODY_TOO_LARGE"},
-		{"that and what fills it", watchRoomsPath, -1, io.MultiReader(strings.NewReader(envelope(0, 1<<32-1, "")), io.LimitReader(zeros{}, 16<<20)), []string{"Content-Type: application/connect+json"}, "BODY_TOO_LARGE"},
+		{"64 KiB and one", getRoomPath, bodyMost + 1, text(fits + " "), nil},
+		{"64 KiB and one, chunked", getRoomPath, -1, text(fits + " "), nil},
+		{"200 MiB", getRoomPath, 200 << 20, blanks(1 << 20), nil},
+		{"endless chunks", getRoomPath, -1, blanks(16 << 20), nil},
+		{"a bomb", getRoomPath, int64(len(small)), text(string(small)), []string{"Content-Encoding: gzip"}},
+		{"an envelope of 4 GiB", watchRoomsPath, -1, text(envelope(0, 1<<32-1, "x")), []string{"Content-Type: application/connect+json"}},
+		{"that and what fills it", watchRoomsPath, -1, func() io.Reader {
+			return io.MultiReader(strings.NewReader(envelope(0, 1<<32-1, "")), blanks(16<<20)())
+		}, []string{"Content-Type: application/connect+json"}},
 	} {
-		before := cpu(t)
-		got := e.raw(c.path, c.length, c.body, c.headers...)
-		took := cpu(t) - before
-		if !strings.Contains(got, c.want) || strings.Contains(got, "RetryInfo") {
-			t.Errorf("%s: got %q", c.name, got)
+		// What it costs is the least of five: the process does other things too,
+		// and what this test sends is part of it.
+		least := time.Hour
+		for range 5 {
+			before := cpu(t)
+			got := e.raw(c.path, c.length, c.body(), c.headers...)
+			least = min(least, cpu(t)-before)
+			if !strings.Contains(got, "BODY_TOO_LARGE") || strings.Contains(got, "RetryInfo") {
+				t.Errorf("%s: got %q", c.name, got)
+			}
 		}
-		if took > 20*time.Millisecond {
-			t.Errorf("%s: %v of CPU", c.name, took)
+		if least > 20*time.Millisecond {
+			t.Errorf("%s: %v of CPU", c.name, least)
 		}
-		t.Logf("%s: %v of CPU", c.name, took)
 	}
 	if e.fake.calls() != 1 {
 		t.Errorf("%d calls reached a handler", e.fake.calls())
 	}
 }
+
+func text(s string) func() io.Reader { return func() io.Reader { return strings.NewReader(s) } }
+
+func blanks(n int64) func() io.Reader { return func() io.Reader { return io.LimitReader(zeros{}, n) } }
 
 type zeros struct{}
 
