@@ -29,7 +29,8 @@ type Limiter interface {
 	Take(ctx context.Context, limit Limit, key string, cost int) (Verdict, error)
 	// Begin takes a place that is only pending, for a limit that counts
 	// failures. Where counted failures fill the limit the verdict refuses; where
-	// pending ones fill the rest it waits its turn, in order, until a second before its deadline, and
+	// pending ones fill the rest it waits its turn, in order, until a second
+	// before its deadline, and
 	// then returns ErrBusy. The attempt must be ended.
 	Begin(ctx context.Context, limit Limit, key string) (Attempt, Verdict, error)
 }
