@@ -22,19 +22,20 @@ var may = map[string][]string{
 	"server/talk": {},
 	"db":          {"server/talk"},
 	"cache":       {"server/talk"},
-	"server":      {"gen", "server/talk"},
+	"server":      {"gen", "server/talk", "server/live"},
+	"server/live": {"server/talk"},
 	"client":      {"gen"},
 	"internal":    {},
 	"deploy":      {},
 	"bench":       {"gen", "server/talk", "db", "internal"},
-	"cmd":         {"gen", "server/talk", "server", "db", "cache", "client", "internal"},
+	"cmd":         {"gen", "server/talk", "server/live", "server", "db", "cache", "client", "internal"},
 	"proto":       {"gen"},
 }
 
 // roomOf is the room that a package of ours is in, or "".
 func roomOf(path string) string {
 	path = strings.TrimPrefix(path, module)
-	for _, room := range []string{"server/talk", "server", "db", "cache", "gen", "client", "internal", "deploy", "bench", "cmd", "proto"} {
+	for _, room := range []string{"server/talk", "server/live", "server", "db", "cache", "gen", "client", "internal", "deploy", "bench", "cmd", "proto"} {
 		if path == room || strings.HasPrefix(path, room+"/") {
 			return room
 		}

@@ -85,6 +85,10 @@ func ReasonOf(err error) string {
 	return ""
 }
 
+// ErrHistoryGone is for readers of the history: what they ask for was deleted.
+// No caller sees it; they get a snapshot.
+var ErrHistoryGone = errors.New("the history does not reach back that far")
+
 // Every failure that a caller can act on, once.
 var (
 	// Input.
