@@ -21,6 +21,7 @@ type Role string
 const (
 	RoleCache   Role = "cache"
 	RoleLimiter Role = "limiter"
+	RoleBus     Role = "bus"
 )
 
 const (

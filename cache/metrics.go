@@ -63,6 +63,7 @@ func (m *metrics) observe(meter metric.Meter, r *Redis) error {
 	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(degraded, number(!r.Usable()), metric.WithAttributes(attribute.String("role", string(RoleCache))))
 		o.ObserveInt64(degraded, number(r.limiter.breaker.open()), metric.WithAttributes(attribute.String("role", string(RoleLimiter))))
+		o.ObserveInt64(degraded, number(r.bus.breaker.open()), metric.WithAttributes(attribute.String("role", string(RoleBus))))
 		o.ObserveFloat64(age, r.trust.age(time.Now()).Seconds())
 		return nil
 	}, degraded, age)

@@ -23,6 +23,7 @@ type Redis struct {
 
 	cache   *batcher
 	limiter *batcher
+	bus     *batcher
 	trust   *trust
 	dirty   *dirty
 
@@ -43,6 +44,7 @@ func newRedis(client redis.UniversalClient, servers []string, config Config) (*R
 	r.ended, r.end = context.WithCancel(context.Background())
 	r.cache = r.role(RoleCache, r.distrust)
 	r.limiter = r.role(RoleLimiter, r.trust.raise)
+	r.bus = r.role(RoleBus, func() {})
 	var err error
 	r.metrics, err = newMetrics(config.Meter, r)
 	return r, err

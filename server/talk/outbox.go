@@ -2,6 +2,7 @@ package talk
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -24,8 +25,11 @@ const (
 type Outbox struct {
 	store Store
 	cache Cache
+	bus   Bus // nil: this node is the only one
 	clock Clock
 	log   *slog.Logger
+
+	observers []func(Told) // only before the first change
 
 	mu   sync.Mutex
 	told []int64 // not yet marked
@@ -35,6 +39,13 @@ type Outbox struct {
 func NewOutbox(store Store, cache Cache, clock Clock, log *slog.Logger) *Outbox {
 	return &Outbox{store: store, cache: cache, clock: clock, log: log}
 }
+
+// Over makes the outbox publish events by bus. Call it before the first change.
+func (o *Outbox) Over(bus Bus) { o.bus = bus }
+
+// Observe calls f with every change of this node after its commit and before
+// its caller hears of it; f must not wait. Call it before the first change.
+func (o *Outbox) Observe(f func(Told)) { o.observers = append(o.observers, f) }
 
 // Change is [Store.Change], told. Once it is committed, neither a caller who
 // went away nor a cache that is gone makes it fail.
@@ -47,13 +58,29 @@ func (o *Outbox) Change(ctx context.Context, scope Scope, decide func(*State) er
 	return nil
 }
 
+// tell tells this node, the caches and the other nodes. Where one of those is
+// away the rows stay unmarked: the sweep tries again, and the cache knows that
+// it is behind.
 func (o *Outbox) tell(ctx context.Context, told Told) {
-	if len(told.Keys) > 0 {
-		if err := o.cache.Forget(ctx, told.Keys...); err != nil {
-			return // the rows stay unmarked: the sweep tries again, and the cache knows that it is behind
-		}
+	for _, observe := range o.observers {
+		observe(told)
 	}
-	o.mark(told.IDs...)
+	if o.spread(ctx, told) == nil {
+		o.mark(told.IDs...)
+	}
+}
+
+// spread tells the caches, and then, whether that worked or not, the nodes:
+// who hears of a change and reads gets it.
+func (o *Outbox) spread(ctx context.Context, told Told) error {
+	var forgotten, published error
+	if len(told.Keys) > 0 {
+		forgotten = o.cache.Forget(ctx, told.Keys...)
+	}
+	if o.bus != nil && len(told.Events) > 0 {
+		published = o.bus.Publish(ctx, told.Events)
+	}
+	return errors.Join(forgotten, published)
 }
 
 func (o *Outbox) mark(ids ...int64) {
@@ -125,11 +152,10 @@ func (o *Outbox) sweep(ctx context.Context, before time.Time) (int, error) {
 	for _, row := range rows {
 		told.IDs = append(told.IDs, row.ID)
 		told.Keys = append(told.Keys, row.Keys...)
+		told.Events = append(told.Events, row.Event)
 	}
-	if len(told.Keys) > 0 {
-		if err := o.cache.Forget(ctx, told.Keys...); err != nil {
-			return 0, err
-		}
+	if err := o.spread(ctx, told); err != nil {
+		return 0, err
 	}
 	o.mark(told.IDs...)
 	return len(rows), nil
