@@ -85,7 +85,7 @@ func (b *Bus) Publish(ctx context.Context, events []talk.Event) error {
 		verb = "spublish"
 	}
 	for _, e := range events {
-		if e.Topic == "" {
+		if e.Topic == "" || e.Fact == nil {
 			continue
 		}
 		payload, err := talk.EncodeEvent(e)

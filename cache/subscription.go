@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	pingEvery   = time.Second      // on each subscription
-	silentFor   = 3 * time.Second  // without a word, not even the answer to a ping: the connection is given up
-	confirmIn   = 3 * time.Second  // bounds a resubscription
+	pingEvery   = time.Second     // on each subscription
+	silentFor   = 3 * time.Second // without a word, not even the answer to a ping: the connection is given up
+	confirmIn   = 3 * time.Second // bounds a resubscription
 	rejoinLeast = 50 * time.Millisecond
 	rejoinMost  = time.Second
 	namesAtOnce = 500 // channels of one command
@@ -37,11 +37,11 @@ type subscription struct {
 	base    []string // subscribed to always; at least one
 	ears    ears
 
-	mu       sync.Mutex
-	pubsub   *redis.PubSub       // nil while there is none
-	channels map[string]bool     // added ones: whether they are confirmed
-	pending  map[string]struct{} // asked for on this connection and not yet confirmed
-	isUp     bool
+	mu     sync.Mutex
+	wanted map[string]struct{}
+	asked  map[string]bool // on this connection, base ones too: whether they are confirmed; nil while there is none
+	isUp   bool
+	change chan struct{} // wanted is not asked
 }
 
 // subscribe makes a subscription; nothing happens before [subscription.run].
@@ -50,47 +50,40 @@ func (r *Redis) subscribe(sharded bool, e ears, base ...string) *subscription {
 	if e.confirmed == nil {
 		e.confirmed = func(string) {}
 	}
-	return &subscription{redis: r, sharded: sharded, base: base, ears: e, channels: map[string]bool{}}
+	return &subscription{
+		redis: r, sharded: sharded, base: base, ears: e,
+		wanted: map[string]struct{}{}, change: make(chan struct{}, 1),
+	}
 }
 
 // add subscribes to one more channel. It does not wait: see ears.confirmed.
-// Where there is no connection it is part of the next one.
 func (s *subscription) add(channel string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, known := s.channels[channel]; known {
-		return
-	}
-	s.channels[channel] = false
-	if s.pubsub != nil {
-		s.pending[channel] = struct{}{}
-		s.ask(s.pubsub, channel)
-	}
+	s.wanted[channel] = struct{}{}
+	s.mu.Unlock()
+	s.changed()
 }
 
-// remove ends what add began.
+// remove ends what add began. It does not wait.
 func (s *subscription) remove(channel string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.channels, channel)
-	if s.pubsub == nil {
-		return
+	delete(s.wanted, channel)
+	s.mu.Unlock()
+	s.changed()
+}
+
+func (s *subscription) changed() {
+	select {
+	case s.change <- struct{}{}:
+	default:
 	}
-	delete(s.pending, channel)
-	ctx, cancel := context.WithTimeout(s.redis.ended, s.redis.config.Timeout)
-	defer cancel()
-	if s.sharded {
-		_ = s.pubsub.SUnsubscribe(ctx, channel) // a broken connection is noticed by who reads
-		return
-	}
-	_ = s.pubsub.Unsubscribe(ctx, channel)
 }
 
 // heard reports whether a channel is subscribed to and confirmed.
 func (s *subscription) heard(channel string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.isUp && s.channels[channel]
+	return s.isUp && s.asked[channel]
 }
 
 // up reports whether the connection stands.
@@ -121,73 +114,92 @@ func (s *subscription) run(ctx context.Context) {
 func (s *subscription) session(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	pubsub := s.open(ctx)
-	var pings sync.WaitGroup
-	pings.Go(func() { s.ping(ctx, pubsub) })
+	pubsub := s.redis.client.Subscribe(ctx) // makes its connection at the first channel
+	s.begin()
+	s.ask(ctx, pubsub)
+	var writes sync.WaitGroup
+	writes.Go(func() { s.write(ctx, pubsub) })
 	s.read(ctx, pubsub)
 	cancel()
-	s.close(pubsub)
-	pings.Wait()
+	_ = pubsub.Close()
+	writes.Wait()
+	s.end()
 }
 
-// open makes a connection and asks for everything that is wanted.
-func (s *subscription) open(ctx context.Context) *redis.PubSub {
-	pubsub := s.redis.client.Subscribe(ctx) // makes its connection at the first channel
+func (s *subscription) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pubsub, s.pending = pubsub, map[string]struct{}{}
-	wanted := slices.Clone(s.base)
-	for channel := range s.channels {
-		s.channels[channel] = false
-		wanted = append(wanted, channel)
-	}
-	for _, channel := range wanted {
-		s.pending[channel] = struct{}{}
-	}
-	for chunk := range slices.Chunk(wanted, namesAtOnce) {
-		s.ask(pubsub, chunk...)
-	}
-	return pubsub
+	s.asked = map[string]bool{}
 }
 
-// ask sends a command; a connection on which that fails is noticed by who reads.
-func (s *subscription) ask(pubsub *redis.PubSub, channels ...string) {
-	ctx, cancel := context.WithTimeout(s.redis.ended, s.redis.config.dialTimeout()+s.redis.config.Timeout)
-	defer cancel()
-	if s.sharded {
-		_ = pubsub.SSubscribe(ctx, channels...)
-		return
-	}
-	_ = pubsub.Subscribe(ctx, channels...)
-}
-
-func (s *subscription) close(pubsub *redis.PubSub) {
+func (s *subscription) end() {
 	s.mu.Lock()
 	was := s.isUp
-	s.pubsub, s.isUp = nil, false
-	for channel := range s.channels {
-		s.channels[channel] = false
-	}
+	s.asked, s.isUp = nil, false
 	s.mu.Unlock()
-	_ = pubsub.Close()
 	if was {
 		s.ears.down()
 	}
 }
 
-func (s *subscription) ping(ctx context.Context, pubsub *redis.PubSub) {
+// write pings, and asks for what is wanted, until ctx ends. That a write
+// failed is noticed by who reads.
+func (s *subscription) write(ctx context.Context, pubsub *redis.PubSub) {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.change:
+			s.ask(ctx, pubsub)
 		case <-tick.C:
 			short, cancel := context.WithTimeout(ctx, s.redis.config.Timeout)
-			_ = pubsub.Ping(short) // who reads notices
+			_ = pubsub.Ping(short)
 			cancel()
 		}
 	}
+}
+
+// ask brings what is subscribed to to what is wanted.
+func (s *subscription) ask(ctx context.Context, pubsub *redis.PubSub) {
+	begin, end := s.difference()
+	short, cancel := context.WithTimeout(ctx, s.redis.config.dialTimeout()+s.redis.config.Timeout)
+	defer cancel()
+	subscribe, unsubscribe := pubsub.Subscribe, pubsub.Unsubscribe
+	if s.sharded {
+		subscribe, unsubscribe = pubsub.SSubscribe, pubsub.SUnsubscribe
+	}
+	for chunk := range slices.Chunk(end, namesAtOnce) {
+		_ = unsubscribe(short, chunk...)
+	}
+	for chunk := range slices.Chunk(begin, namesAtOnce) {
+		_ = subscribe(short, chunk...)
+	}
+}
+
+func (s *subscription) difference() (begin, end []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for channel := range s.asked {
+		if _, wanted := s.wanted[channel]; !wanted && !slices.Contains(s.base, channel) {
+			delete(s.asked, channel)
+			end = append(end, channel)
+		}
+	}
+	for _, channel := range s.base { // first: the first channel chooses the server of a Cluster
+		if _, asked := s.asked[channel]; !asked {
+			s.asked[channel] = false
+			begin = append(begin, channel)
+		}
+	}
+	for channel := range s.wanted {
+		if _, asked := s.asked[channel]; !asked {
+			s.asked[channel] = false
+			begin = append(begin, channel)
+		}
+	}
+	return begin, end
 }
 
 // read hears until the connection breaks or falls silent.
@@ -223,32 +235,39 @@ func (s *subscription) failed(ctx context.Context, err error) {
 // means that go-redis has made another connection behind our back, or that a
 // Cluster moved the slot: then messages were lost, and false starts anew.
 func (s *subscription) confirm(m *redis.Subscription) bool {
-	if m.Kind == "unsubscribe" || m.Kind == "sunsubscribe" {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		_, wanted := s.channels[m.Channel]
-		_, asked := s.pending[m.Channel]
-		return !slices.Contains(s.base, m.Channel) && (!wanted || asked)
-	}
 	s.mu.Lock()
-	if _, asked := s.pending[m.Channel]; !asked {
-		_, wanted := s.channels[m.Channel]
+	confirmed, asked := s.asked[m.Channel]
+	if m.Kind == "unsubscribe" || m.Kind == "sunsubscribe" {
 		s.mu.Unlock()
-		return !wanted && !slices.Contains(s.base, m.Channel) // removed meanwhile
+		return !confirmed
 	}
-	delete(s.pending, m.Channel)
-	if _, wanted := s.channels[m.Channel]; wanted {
-		s.channels[m.Channel] = true
+	if !asked || confirmed {
+		s.mu.Unlock()
+		return !confirmed // not asked: removed meanwhile
 	}
-	rises := !s.isUp && len(s.pending) == 0
-	s.isUp = s.isUp || rises
-	was := s.isUp && !rises
+	s.asked[m.Channel] = true
+	later := s.isUp
+	if !later {
+		s.isUp = s.whole()
+	}
+	rises := s.isUp && !later
 	s.mu.Unlock()
 	switch {
 	case rises:
 		s.ears.up()
-	case was:
+	case later:
 		s.ears.confirmed(m.Channel)
+	}
+	return true
+}
+
+// whole reports whether everything that was asked for is confirmed. The lock
+// is held.
+func (s *subscription) whole() bool {
+	for _, confirmed := range s.asked {
+		if !confirmed {
+			return false
+		}
 	}
 	return true
 }

@@ -38,8 +38,8 @@ type BusListener interface {
 	Lost()
 }
 
-// spelled is an event as it travels.
-type spelled struct {
+// travelling is an event as it travels.
+type travelling struct {
 	Topic Topic           `json:"topic"`
 	Seq   int64           `json:"seq"`
 	At    time.Time       `json:"at"`
@@ -53,12 +53,12 @@ func EncodeEvent(e Event) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("event %s: %w", e.Fact.Kind(), err)
 	}
-	return json.Marshal(spelled{Topic: e.Topic, Seq: e.Seq, At: e.At, Kind: e.Fact.Kind(), Fact: fact})
+	return json.Marshal(travelling{Topic: e.Topic, Seq: e.Seq, At: e.At, Kind: e.Fact.Kind(), Fact: fact})
 }
 
 // DecodeEvent reads what [EncodeEvent] wrote.
 func DecodeEvent(b []byte) (Event, error) {
-	var s spelled
+	var s travelling
 	if err := json.Unmarshal(b, &s); err != nil {
 		return Event{}, err
 	}
