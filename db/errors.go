@@ -28,6 +28,8 @@ var rules = map[string]*talk.Error{
 	"rooms_closed_is_empty":        talk.ErrRoomClosed,
 	"rooms_one_open_an_owner":      talk.ErrOwnsARoom,
 	"rooms.owner_id":               talk.ErrOwnsARoom,
+	"events.once":                  talk.ErrRepeated,
+	"events_once_key":              talk.ErrRepeated,
 	"users_email_key":              talk.ErrEmailTaken,
 	"users_username_key":           talk.ErrUsernameTaken,
 	// A slug ends in chance: the same call again makes another.

@@ -21,6 +21,7 @@ type eventRow struct {
 	Payload string
 	Keys    tags
 	At      stamp
+	Once    string `bun:",nullzero"`
 }
 
 // storedEvent is a row of events as it is read.
@@ -42,7 +43,7 @@ func eventRowsOf(w *talk.Writes) ([]eventRow, error) {
 		if err != nil {
 			return nil, fmt.Errorf("event %s: %w", e.Fact.Kind(), err)
 		}
-		rows[i] = eventRow{Topic: e.Topic, Seq: e.Seq, Kind: e.Fact.Kind(), Payload: string(payload), At: at(e.At)}
+		rows[i] = eventRow{Topic: e.Topic, Seq: e.Seq, Kind: e.Fact.Kind(), Payload: string(payload), At: at(e.At), Once: e.Once}
 	}
 	if len(rows) > 0 {
 		for _, key := range w.Keys {

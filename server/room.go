@@ -135,9 +135,14 @@ func (h roomHandler) TransferOwnership(ctx context.Context, req *freev1.Transfer
 	return &freev1.TransferOwnershipResponse{Room: wireRoom(room)}, nil
 }
 
-// SendMessage comes with live events.
-func (roomHandler) SendMessage(context.Context, *freev1.SendMessageRequest) (*freev1.SendMessageResponse, error) {
-	return nil, errNotYet
+// SendMessage posts a text to those who sit in the room.
+func (h roomHandler) SendMessage(ctx context.Context, req *freev1.SendMessageRequest) (*freev1.SendMessageResponse, error) {
+	message := strings.ToLower(req.GetMessageId())
+	message, err := h.rooms.Say(ctx, whoFrom(ctx), id[talk.RoomID](req.GetRoomId()), message, req.GetText())
+	if err != nil {
+		return nil, err
+	}
+	return &freev1.SendMessageResponse{MessageId: message}, nil
 }
 
 // WatchRoom comes with live events.

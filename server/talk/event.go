@@ -22,6 +22,7 @@ type Event struct {
 	Seq   int64 // raised by one with each event of the topic
 	At    time.Time
 	Fact  Fact
+	Once  string // where it is set, no two events of the history have the same: the later is ErrRepeated
 }
 
 // Fact is what happened. The set of facts is closed: see facts in this file.
@@ -156,6 +157,7 @@ var facts = map[string]func([]byte) (Fact, error){
 	"kicked":              decode[Kicked],
 	"moved":               decode[Moved],
 	"session_revoked":     decode[SessionRevoked],
+	"message_posted":      decode[MessagePosted],
 	"touched":             decode[Touched],
 }
 

@@ -3,6 +3,7 @@ package talktest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -58,7 +59,7 @@ func (m *Memory) Change(ctx context.Context, scope talk.Scope, decide func(*talk
 		if err := next.apply(writes); err != nil {
 			return err
 		}
-		if err := next.check(); err != nil {
+		if err := errors.Join(next.check(), next.once(writes)); err != nil {
 			return err
 		}
 		told = next.record(writes)

@@ -300,6 +300,16 @@ func (w *world) check() error {
 	return nil
 }
 
+// once refuses an event that happened before.
+func (w *world) once(writes *talk.Writes) error {
+	for _, e := range writes.Events {
+		if e.Once != "" && slices.ContainsFunc(w.events, func(row outgoing) bool { return row.Event.Once == e.Once }) {
+			return talk.ErrRepeated
+		}
+	}
+	return nil
+}
+
 // record puts the events into the outbox, the keys on the first of them. What
 // is kept has been JSON, as in a database.
 func (w *world) record(writes *talk.Writes) talk.Told {

@@ -1,0 +1,3 @@
+DROP INDEX events_once_key;
+
+ALTER TABLE events DROP COLUMN once;
