@@ -23,6 +23,8 @@ import (
 	"github.com/uptrace/bun/dialect/sqlitedialect"
 	"github.com/uptrace/bun/schema"
 	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/free2talk/free2talk/server/talk"
 )
 
 // dialect is everything in which the two databases differ.
@@ -40,6 +42,16 @@ type dialect interface {
 	clockQuery() string
 	// typed is a text literal where the database would not guess its type.
 	typed(text, kind string) schema.QueryAppender
+	// order is how events are ordered: the transaction's column, whether a row is
+	// settled, and what comes after a mark.
+	order(after talk.Mark) (tx, settled, where string)
+	// headQuery selects the tx and id that [Store.Head] returns.
+	headQuery() string
+	// historyQuery selects the history's id, floorQuery its floor.
+	historyQuery() string
+	floorQuery() string
+	// forgetting deletes events and raises the floor, and counts into gone.
+	forgetting(before time.Time, gone *[]countRow) []query
 	// alone makes a transaction the only one that migrates.
 	alone() []query
 }
@@ -99,6 +111,41 @@ func (p *postgresDialect) clockQuery() string { return "SELECT clock_timestamp()
 
 func (p *postgresDialect) typed(text, kind string) schema.QueryAppender {
 	return bun.SafeQuery("CAST(? AS ?)", text, bun.Safe(kind))
+}
+
+// An xid8 has no arithmetic, but its text is a number.
+func (p *postgresDialect) order(after talk.Mark) (tx, settled, where string) {
+	return "CAST(CAST(e.xid AS text) AS bigint)", "e.xid < pg_snapshot_xmin(pg_current_snapshot())",
+		fmt.Sprintf("(e.xid, e.id) > (CAST('%d' AS xid8), %d)", after.Tx, after.ID)
+}
+
+func (p *postgresDialect) headQuery() string {
+	return fmt.Sprintf("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) - 1 AS tx, %d AS id", int64(farthest))
+}
+
+func (p *postgresDialect) historyQuery() string {
+	return `SELECT h.id || '/' || s.system_identifier || '/' || c.timeline_id AS id
+		FROM history AS h, pg_control_system() AS s, pg_control_checkpoint() AS c`
+}
+
+func (p *postgresDialect) floorQuery() string {
+	return "SELECT CAST(CAST(floor_tx AS text) AS bigint) AS floor_tx, floor_id FROM history"
+}
+
+func (p *postgresDialect) forgetting(before time.Time, gone *[]countRow) []query {
+	return []query{{p.db.QueryGen().FormatQuery(`
+		WITH gone AS (
+			DELETE FROM events
+			WHERE published
+			  AND at < ?
+			RETURNING xid, id
+		), raised AS (
+			UPDATE history
+			SET floor_tx = last.xid, floor_id = last.id
+			FROM (SELECT xid, id FROM gone ORDER BY xid DESC, id DESC LIMIT 1) AS last
+			WHERE (last.xid, last.id) > (floor_tx, floor_id)
+		)
+		SELECT count(*) AS count FROM gone`, at(before)), gone}}
 }
 
 // The number is this project's among advisory locks, and means nothing else.
@@ -256,6 +303,28 @@ func (l *sqliteDialect) alone() []query     { return nil }
 // microseconds where SQLite's own has milliseconds.
 func (l *sqliteDialect) clockQuery() string {
 	return "SELECT '" + time.Now().UTC().Format(stampLayout) + "' AS now"
+}
+
+// One writer: ids are in the order of commits, and what is seen is settled.
+func (l *sqliteDialect) order(after talk.Mark) (tx, settled, where string) {
+	return "0", "TRUE", fmt.Sprintf("e.id > %d", after.ID)
+}
+
+func (l *sqliteDialect) headQuery() string {
+	return "SELECT 0 AS tx, COALESCE(max(id), 0) AS id FROM events"
+}
+
+func (l *sqliteDialect) historyQuery() string { return "SELECT id FROM history" }
+func (l *sqliteDialect) floorQuery() string   { return "SELECT floor_tx, floor_id FROM history" }
+
+func (l *sqliteDialect) forgetting(before time.Time, gone *[]countRow) []query {
+	sql := func(statement string) string { return l.write.QueryGen().FormatQuery(statement, at(before)) }
+	return []query{
+		{sql("SELECT count(*) AS count FROM events WHERE published AND at < ?"), gone},
+		{sql(`UPDATE history SET floor_id = max(floor_id, COALESCE((
+			SELECT max(id) FROM events WHERE published AND at < ?), 0))`), nil},
+		{sql("DELETE FROM events WHERE published AND at < ?"), nil},
+	}
 }
 
 func (l *sqliteDialect) typed(text, _ string) schema.QueryAppender { return bun.SafeQuery("?", text) }

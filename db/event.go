@@ -100,11 +100,3 @@ func (s *Store) Published(ctx context.Context, ids []int64) error {
 		  AND NOT published`, bun.List(ids))
 	return err
 }
-
-// ForgetEvents deletes what was told before a time, and returns how many rows.
-func (s *Store) ForgetEvents(ctx context.Context, before time.Time) (int, error) {
-	return s.write(ctx, `
-		DELETE FROM events
-		WHERE published
-		  AND at < ?`, at(before))
-}

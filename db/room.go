@@ -123,34 +123,32 @@ func (r *viewRow) seat() *seatRow {
 	}
 }
 
+const selectView = `
+	SELECT r.*,
+		o.username AS owner_username, o.display_name AS owner_display_name, o.avatar_url AS owner_avatar_url,
+		p.user_id, u.username, u.display_name, u.avatar_url, p.state, p.state_since, p.joined_at
+	FROM rooms AS r
+	JOIN users AS o ON o.id = r.owner_id
+	LEFT JOIN participants AS p ON p.room_id = r.id
+	LEFT JOIN users AS u ON u.id = p.user_id
+	WHERE r.id = ?
+	ORDER BY p.joined_at, p.user_id`
+
 // Room returns an open or closed room, or ErrRoomNotFound.
 func (s *Store) Room(ctx context.Context, id talk.RoomID) (talk.RoomView, error) {
-	if !valid(id) {
-		return talk.RoomView{}, talk.ErrRoomNotFound
-	}
-	rows, err := list[viewRow](ctx, s, `
-		SELECT r.*,
-			o.username AS owner_username, o.display_name AS owner_display_name, o.avatar_url AS owner_avatar_url,
-			p.user_id, u.username, u.display_name, u.avatar_url, p.state, p.state_since, p.joined_at
-		FROM rooms AS r
-		JOIN users AS o ON o.id = r.owner_id
-		LEFT JOIN participants AS p ON p.room_id = r.id
-		LEFT JOIN users AS u ON u.id = p.user_id
-		WHERE r.id = ?
-		ORDER BY p.joined_at, p.user_id`, id)
-	switch {
-	case err != nil:
-		return talk.RoomView{}, err
-	case len(rows) == 0:
-		return talk.RoomView{}, talk.ErrRoomNotFound
-	}
+	room, err := s.LiveRoom(ctx, id)
+	return room.RoomView, err
+}
+
+// viewOf is a room and its people, from at least one row.
+func viewOf(rows []viewRow) talk.RoomView {
 	view := talk.RoomView{Room: rows[0].room()}
 	for i := range rows {
 		if rows[i].UserID != "" {
 			view.Participants = append(view.Participants, rows[i].seat().participant(view.Owner.ID))
 		}
 	}
-	return view, nil
+	return view
 }
 
 // RoomID finds an open or closed room by its slug, or ErrRoomNotFound.

@@ -50,6 +50,10 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, q *request) {
 	if r.ContentLength != 0 && r.Body != nil {
 		r.Body = s.capped(w, r, most)
 	}
+	if q.rules.stream && !q.rules.duplex {
+		q.writer = newHeldWriter(w)
+		w = q.writer
+	}
 	s.rpc.ServeHTTP(w, r)
 }
 

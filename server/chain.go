@@ -23,6 +23,7 @@ func (s *Server) chain() []link {
 		{"rate limit", "before anything is paid for the payload; refuses the anonymous by address", s.limit},
 		{"authorize", "the policy's access against who calls", s.authorize},
 		{"validate", "the schema's own rules, when the message is read", s.validate},
+		{"stream", "leaves an open stream where its runner finds it", keepOpen},
 	}
 }
 

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -14,7 +13,7 @@ import (
 const (
 	unaryDeadline = 5 * time.Second // where the client says nothing
 	unaryLongest  = 30 * time.Second
-	streamLongest = 60 * time.Minute // ±10 %, so that streams which began together do not end together
+	streamLongest = 60 * time.Minute
 )
 
 // deadline bounds how long a call runs. The transport has put a client's own
@@ -40,8 +39,7 @@ func deadline(next connect.ServerFunc) connect.ServerFunc {
 func bound(spec connect.Spec, said bool) time.Duration {
 	switch {
 	case spec.StreamType != connect.StreamTypeUnary:
-		spread := int64(streamLongest / 5)
-		return streamLongest - streamLongest/10 + time.Duration(rand.Int64N(spread+1))
+		return streamLongest + streamLongest/10 // their own end comes before: see streamLife
 	case said:
 		return unaryLongest
 	}

@@ -14,14 +14,9 @@ var errNotYet = connect.NewError(connect.CodeUnimplemented,
 	"live events, messages and presence are declared and not served yet")
 
 // presenceHandler is PresenceService, which comes with live events.
-type presenceHandler struct{}
+type presenceHandler struct{ live *liveParts }
 
 var _ free2talkv1connect.PresenceServiceHandler = presenceHandler{}
-
-// Connect comes with live events.
-func (presenceHandler) Connect(context.Context, *freev1.ConnectRequest, free2talkv1connect.PresenceServiceConnectServerStream) error {
-	return errNotYet
-}
 
 // GetPresence comes with live events.
 func (presenceHandler) GetPresence(context.Context, *freev1.GetPresenceRequest) (*freev1.GetPresenceResponse, error) {

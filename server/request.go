@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"connectrpc.com/connect/v2"
+
 	"github.com/free2talk/free2talk/server/talk"
 )
 
@@ -33,6 +35,9 @@ type request struct {
 	rules  *rules // of the RPC; see policy.go
 	caller talk.Caller
 	known  bool // caller is set
+
+	stream connect.ServerStream // of a stream, as the handler gets it
+	writer *heldWriter          // of a stream over HTTP
 
 	reason string // of the error that was answered
 	cause  error  // of an internal error, for the log

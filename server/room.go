@@ -15,6 +15,7 @@ import (
 // roomHandler is RoomService: [talk.Rooms] on the wire.
 type roomHandler struct {
 	rooms *talk.Rooms
+	live  *liveParts
 }
 
 var _ free2talkv1connect.RoomServiceHandler = roomHandler{}
@@ -143,11 +144,6 @@ func (h roomHandler) SendMessage(ctx context.Context, req *freev1.SendMessageReq
 		return nil, err
 	}
 	return &freev1.SendMessageResponse{MessageId: message}, nil
-}
-
-// WatchRoom comes with live events.
-func (roomHandler) WatchRoom(context.Context, *freev1.WatchRoomRequest, free2talkv1connect.RoomServiceWatchRoomServerStream) error {
-	return errNotYet
 }
 
 // WatchRooms comes with live events.

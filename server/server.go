@@ -25,6 +25,11 @@ import (
 type Config struct {
 	Services Services
 
+	// Live is what streams are made of.
+	Live Live
+	// Streams bounds how many of them are open.
+	Streams StreamLimits
+
 	// Limiter counts calls. Nil means that nothing is limited.
 	Limiter talk.Limiter
 	// Limits are the numbers it counts against. Nil means [DefaultLimits].
@@ -76,6 +81,7 @@ type Server struct {
 	handler http.Handler
 	http    *http.Server
 
+	streams   *streams
 	draining  atomic.Bool
 	drained   chan struct{} // closed when draining begins
 	drainOnce sync.Once
@@ -89,12 +95,20 @@ const (
 	pingAfter     = 5 * time.Second // of silence on HTTP/2; a cut line is noticed after two of them
 	compressLeast = 1 << 10         // bytes; less is not worth the CPU
 	shutdownMost  = 15 * time.Second
+	leaveOver     = 3 * time.Second // over how long a draining node sends its streams away
 )
 
 // New assembles a server. It refuses an RPC that has no policy, and names all
 // of them.
 func New(c Config) (*Server, error) {
-	return newServer(c, func(srv *connect.Server) { register(srv, c.Services) })
+	live := &liveParts{Live: c.Live, cursors: newCursors(c.Live.HistoryID), streams: newStreams(c.Streams)}
+	s, err := newServer(c, func(srv *connect.Server) { register(srv, c.Services, live) })
+	if err != nil {
+		return nil, err
+	}
+	s.streams = live.streams
+	s.streams.check = c.Live.Ended
+	return s, nil
 }
 
 func newServer(c Config, register func(*connect.Server)) (*Server, error) {
@@ -104,7 +118,7 @@ func newServer(c Config, register func(*connect.Server)) (*Server, error) {
 	if c.Limits == nil {
 		c.Limits = DefaultLimits()
 	}
-	s := &Server{config: c, identifier: c.Identify, drained: make(chan struct{})}
+	s := &Server{config: c, identifier: c.Identify, drained: make(chan struct{}), streams: newStreams(c.Streams)}
 	if s.identifier == nil {
 		s.identifier = c.Services.Accounts
 	}
@@ -143,7 +157,7 @@ func (s *Server) mount(register func(*connect.Server)) error {
 	}
 	s.config.Telemetry.prepare(s.noRules)
 	mux := http.NewServeMux()
-	connecthttp.Mount(mux, srv, connecthttp.WithReadMaxBytes(bodyMost), connecthttp.WithConditionalOptions(s.compression))
+	connecthttp.Mount(mux, srv, connecthttp.WithReadMaxBytes(bodyMost), connecthttp.WithCodecs(codecs()...), connecthttp.WithConditionalOptions(s.compression))
 	s.rpc, s.pages = mux, s.newPages()
 	s.handler = s.cors.Handler(http.HandlerFunc(s.route))
 	return nil
@@ -243,11 +257,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	s.streams.leave(leaveOver)
 	ctx, cancel := context.WithTimeout(ctx, shutdownMost)
 	defer cancel()
 	err := s.http.Shutdown(ctx)
 	return errors.Join(err, s.http.Close())
 }
+
+// Revoked ends the streams of sessions that have ended.
+func (s *Server) Revoked(ids ...talk.SessionID) { s.streams.revoked(ids...) }
+
+// Restart sends all streams away, to come back soon: what this node believed of
+// itself is no longer so.
+func (s *Server) Restart() { s.streams.restart(leaveOver) }
 
 // drain is the one place where the end begins: readiness goes, and every
 // stream hears it by the channel.

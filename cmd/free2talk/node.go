@@ -16,10 +16,12 @@ import (
 
 	"github.com/uptrace/bun/extra/bunotel"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/free2talk/free2talk/cache"
 	"github.com/free2talk/free2talk/db"
 	"github.com/free2talk/free2talk/server"
+	"github.com/free2talk/free2talk/server/live"
 	"github.com/free2talk/free2talk/server/talk"
 )
 
@@ -43,6 +45,8 @@ type node struct {
 	keys      *talk.Keyring
 	redis     *cache.Redis
 	outbox    *talk.Outbox
+	hub       *live.Hub
+	bus       *cache.Bus
 	uses      *talk.Uses
 	accounts  *talk.Accounts
 	server    *server.Server
@@ -178,7 +182,7 @@ func (n *node) openRedis(context.Context) error {
 	}
 	redis, err := cache.Open(cache.Config{
 		URL: url, Prefix: n.settings.RedisPrefix, Log: n.log,
-		Meter:   n.telemetry.MeterProvider().Meter("github.com/free2talk/free2talk/cache"),
+		Meter:   n.meter("cache"),
 		Tracer:  n.telemetry.TracerProvider(),
 		Recover: func(ctx context.Context) error { return n.outbox.Recover(ctx) },
 	})
@@ -188,11 +192,26 @@ func (n *node) openRedis(context.Context) error {
 	n.redis = redis
 	n.closing(redis.Close)
 	n.outbox = talk.NewOutbox(n.store, redis, n.clock.Now, n.log)
+	if n.hub, err = live.NewHub(n.store, n.log, n.meter("server/live")); err != nil {
+		return err
+	}
+	n.bus = cache.NewBus(redis, n.hub)
+	n.hub.Use(n.bus, func() {})
+	n.outbox.Over(n.bus)
+	n.outbox.Observe(n.hub.Told)
 	n.uses = talk.NewUses(n.store, cache.NewSessions(redis), n.log)
 	return nil
 }
 
-func (n *node) openServer(context.Context) (err error) {
+func (n *node) meter(room string) metric.Meter {
+	return n.telemetry.MeterProvider().Meter("github.com/free2talk/free2talk/" + room)
+}
+
+func (n *node) openServer(ctx context.Context) (err error) {
+	history, err := n.store.HistoryID(ctx)
+	if err != nil {
+		return err
+	}
 	passwords := talk.NewPasswords(0)
 	tokens := talk.NewTokens(n.keys, n.clock.Now, issuer, audience)
 	if err := errors.Join(n.telemetry.Passwords(passwords), n.telemetry.Tokens(tokens)); err != nil {
@@ -209,6 +228,10 @@ func (n *node) openServer(context.Context) (err error) {
 			Accounts: n.accounts,
 			People:   &talk.People{Reader: reader, Outbox: n.outbox},
 		},
+		Live: server.Live{
+			Hub: n.hub, History: n.store, HistoryID: history,
+			Bans: n.bans, Ended: n.revoked.Check, Now: n.clock.Now,
+		},
 		Limiter:        cache.NewLimiter(n.redis, func() int { return int(n.live.Load()) }),
 		Limits:         n.settings.RateLimits,
 		Role:           n.role,
@@ -220,7 +243,15 @@ func (n *node) openServer(context.Context) (err error) {
 		Telemetry:      n.telemetry,
 		Log:            n.log,
 	})
+	if err == nil {
+		n.revoked.OnEnd(n.server.Revoked)
+	}
 	return err
+}
+
+// bans is who is kept out of a room now.
+func (n *node) bans(ctx context.Context, room talk.RoomID) ([]talk.RoomBan, error) {
+	return n.store.RoomBans(ctx, room, n.clock.Now())
 }
 
 func (n *node) role(ctx context.Context, caller talk.Caller) (talk.Role, error) {
@@ -257,6 +288,8 @@ func (n *node) run(ctx context.Context) {
 	n.loops.Go(func() { n.revoked.Run(ctx, failed("revocations read")) })
 	n.loops.Go(func() { n.keys.Run(ctx, n.clock.Now, failed("keys read")) })
 	n.loops.Go(func() { n.outbox.Run(ctx) })
+	n.loops.Go(func() { n.hub.Run(ctx) })
+	n.loops.Go(func() { n.bus.Run(ctx) })
 	n.loops.Go(func() { n.uses.Run(ctx) })
 	n.loops.Go(func() { n.beat(ctx) })
 	n.loops.Go(func() {

@@ -49,7 +49,12 @@ type Revocations struct {
 	swept   time.Time
 
 	reads atomic.Int64
+	tell  func(...SessionID)
 }
+
+// OnEnd has f called with sessions that are found to have ended, some of them
+// more than once; f must not wait. Call it before [Revocations.Run].
+func (r *Revocations) OnEnd(f func(...SessionID)) { r.tell = f }
 
 // NewRevocations reads from source, whose clock it keeps in clock. Call
 // [Revocations.Poll] once before serving, then [Revocations.Run].
@@ -112,12 +117,17 @@ func (r *Revocations) Add(ids ...SessionID) {
 		return
 	}
 	now := r.clock.local()
+	var fresh []SessionID
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, id := range ids {
 		if _, known := r.revoked[id]; !known {
 			r.revoked[id] = now
+			fresh = append(fresh, id)
 		}
+	}
+	r.mu.Unlock()
+	if r.tell != nil && len(fresh) > 0 {
+		r.tell(fresh...)
 	}
 }
 

@@ -1,0 +1,160 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"connectrpc.com/connect/v2"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+const (
+	heartbeatEvery = 15 * time.Second // on a quiet stream, ±20 %
+	farewellWithin = time.Second      // for the event that says why a session ended
+)
+
+// source is what a stream sends: messages of its RPC's response type, or
+// frames. One goroutine uses it.
+type source interface {
+	// first is what the stream begins with: a snapshot, or resumed and what was missed.
+	first(ctx context.Context) ([]any, error)
+	// next waits for more. io.EOF ends the stream without an error, after what
+	// came with it was sent; any other error ends it with that error, likewise.
+	next(ctx context.Context) ([]any, error)
+	// heartbeat is sent where nothing else was for a while.
+	heartbeat() any
+	// goAway is sent last where the node leaves.
+	goAway(after time.Duration) any
+	// farewell is sent last where the caller's session has ended; it may wait for
+	// what is still to come. Nil means nothing.
+	farewell(ctx context.Context) []any
+	// close ends what first began.
+	close()
+}
+
+// keepOpen is the innermost link: it leaves the stream where [Server.run]
+// finds it, which sends what the generated code has no type for.
+func keepOpen(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		if spec.StreamType != connect.StreamTypeUnary {
+			requestFrom(ctx).stream = stream
+		}
+		return next(ctx, spec, stream)
+	}
+}
+
+// codecOf reports whether the caller reads JSON.
+func codecOf(ctx context.Context) (json bool) {
+	info, ok := connect.CallInfoForServerContext(ctx)
+	return ok && info.Codec == connect.CodecNameJSON
+}
+
+// run serves one stream from src until it ends.
+func (s *streams) run(ctx context.Context, src source) error {
+	q := requestFrom(ctx)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	done, err := s.open(q, end)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := s.still(ctx, q); err != nil {
+		return err
+	}
+	life := time.AfterFunc(streamLife(), func() { end(goneAway{after: comeBack()}) })
+	defer life.Stop()
+	defer src.close()
+	sender := &sender{stream: q.stream, writer: q.writer}
+	batch, err := src.first(ctx)
+	for {
+		if sent := sender.send(batch...); sent != nil {
+			return sent
+		}
+		if err != nil {
+			return s.ending(ctx, sender, src, err)
+		}
+		batch, err = await(ctx, src)
+	}
+}
+
+// still asks again whether the caller's session goes on, now that its end would
+// end this stream: it may have ended on the way here.
+func (s *streams) still(ctx context.Context, q *request) error {
+	if s.check == nil || !q.known {
+		return nil
+	}
+	return s.check(ctx, q.caller.SessionID)
+}
+
+// streamLife is an hour at most, and not the same for streams that began
+// together.
+func streamLife() time.Duration { return streamLongest - rand.N(streamLongest/10) }
+
+// await waits for the next messages, or for as long as a stream may be quiet.
+func await(ctx context.Context, src source) ([]any, error) {
+	quiet, cancel := context.WithTimeout(ctx, heartbeatEvery*4/5+rand.N(heartbeatEvery*2/5))
+	defer cancel()
+	batch, err := src.next(quiet)
+	if err != nil && quiet.Err() != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return append(batch, src.heartbeat()), nil
+	}
+	return batch, err
+}
+
+// ending says goodbye as err wants it.
+func (s *streams) ending(ctx context.Context, sender *sender, src source, err error) error {
+	if ctx.Err() != nil && !errors.Is(err, io.EOF) {
+		err = context.Cause(ctx)
+	}
+	if after, away := awayAfter(err); away {
+		return sender.send(src.goAway(after))
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case errors.Is(err, talk.ErrSessionRevoked):
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellWithin)
+		defer cancel()
+		if sent := sender.send(src.farewell(last)...); sent != nil {
+			return sent
+		}
+	}
+	return err
+}
+
+// sender writes what has queued up in one go.
+type sender struct {
+	stream connect.ServerStream
+	writer *heldWriter // nil where the call did not come over HTTP
+}
+
+// send returns an error where the other side is gone, or does not read.
+func (s *sender) send(batch ...any) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	if s.writer != nil {
+		s.writer.hold()
+	}
+	var err error
+	for _, message := range batch {
+		if err = s.stream.Send(message); err != nil {
+			break
+		}
+	}
+	if s.writer == nil {
+		return err
+	}
+	if released := s.writer.release(); errors.Is(released, os.ErrDeadlineExceeded) {
+		return talk.ErrSlowConsumer.Because(released)
+	} else if err == nil {
+		err = released
+	}
+	return err
+}
