@@ -30,7 +30,7 @@ func (c *change) write(ctx context.Context, w *talk.Writes) (talk.Told, error) {
 	if err := c.tx.commit(ctx, batch...); err != nil {
 		return talk.Told{}, err
 	}
-	told := talk.Told{Events: w.Events, Keys: w.Keys}
+	told := talk.Told{Events: w.Events, Keys: w.Keys, Rooms: w.After()}
 	for _, row := range ids {
 		told.IDs = append(told.IDs, row.ID)
 	}

@@ -146,11 +146,6 @@ func (h roomHandler) SendMessage(ctx context.Context, req *freev1.SendMessageReq
 	return &freev1.SendMessageResponse{MessageId: message}, nil
 }
 
-// WatchRooms comes with live events.
-func (roomHandler) WatchRooms(context.Context, *freev1.WatchRoomsRequest, free2talkv1connect.RoomServiceWatchRoomsServerStream) error {
-	return errNotYet
-}
-
 func roomQuery(req *freev1.ListRoomsRequest) (talk.RoomQuery, error) {
 	query := talk.RoomQuery{
 		Language: strings.ToLower(req.GetLanguage()),

@@ -22,6 +22,7 @@ const replayMost = 1000
 // Live is what the streams are made of.
 type Live struct {
 	Hub       *live.Hub
+	Lobby     *live.Lobby
 	History   talk.History
 	HistoryID string // see [talk.History.HistoryID]
 	// Bans reads who is kept out of a room, from the truth.

@@ -47,6 +47,8 @@ type node struct {
 	outbox    *talk.Outbox
 	hub       *live.Hub
 	bus       *cache.Bus
+	lobby     *live.Lobby
+	tail      *live.Tail
 	uses      *talk.Uses
 	accounts  *talk.Accounts
 	server    *server.Server
@@ -196,7 +198,12 @@ func (n *node) openRedis(context.Context) error {
 		return err
 	}
 	n.bus = cache.NewBus(redis, n.hub)
-	n.hub.Use(n.bus, func() {})
+	n.lobby = live.NewLobby()
+	n.tail = live.NewTail(n.store, n.lobby, n.log)
+	n.tail.Follow(n.hub.Offer, n.hub.CompareAll)
+	n.hub.Use(n.bus, n.tail.Wake)
+	n.outbox.Observe(n.lobby.Told)
+	n.outbox.Observe(func(talk.Told) { n.tail.Wake() })
 	n.outbox.Over(n.bus)
 	n.outbox.Observe(n.hub.Told)
 	n.uses = talk.NewUses(n.store, cache.NewSessions(redis), n.log)
@@ -208,6 +215,9 @@ func (n *node) meter(room string) metric.Meter {
 }
 
 func (n *node) openServer(ctx context.Context) (err error) {
+	if err := n.tail.Warm(ctx); err != nil {
+		return err
+	}
 	history, err := n.store.HistoryID(ctx)
 	if err != nil {
 		return err
@@ -224,12 +234,12 @@ func (n *node) openServer(ctx context.Context) (err error) {
 	}
 	n.server, err = server.New(server.Config{
 		Services: server.Services{
-			Rooms:    &talk.Rooms{Reader: reader, Store: n.store, Outbox: n.outbox, MaxCapacity: n.settings.MaxCapacity},
+			Rooms:    &talk.Rooms{Reader: reader, Store: n.store, Outbox: n.outbox, Lobby: n.lobby, MaxCapacity: n.settings.MaxCapacity},
 			Accounts: n.accounts,
 			People:   &talk.People{Reader: reader, Outbox: n.outbox},
 		},
 		Live: server.Live{
-			Hub: n.hub, History: n.store, HistoryID: history,
+			Hub: n.hub, Lobby: n.lobby, History: n.store, HistoryID: history,
 			Bans: n.bans, Ended: n.revoked.Check, Now: n.clock.Now,
 		},
 		Limiter:        cache.NewLimiter(n.redis, func() int { return int(n.live.Load()) }),
@@ -290,6 +300,7 @@ func (n *node) run(ctx context.Context) {
 	n.loops.Go(func() { n.outbox.Run(ctx) })
 	n.loops.Go(func() { n.hub.Run(ctx) })
 	n.loops.Go(func() { n.bus.Run(ctx) })
+	n.loops.Go(func() { n.tail.Run(ctx) })
 	n.loops.Go(func() { n.uses.Run(ctx) })
 	n.loops.Go(func() { n.beat(ctx) })
 	n.loops.Go(func() {

@@ -12,7 +12,8 @@ type Rooms struct {
 	Reader      Reader
 	Store       Store
 	Outbox      *Outbox
-	MaxCapacity int // zero means DefaultCapacity
+	Lobby       Lobby // nil: lists come from the store
+	MaxCapacity int   // zero means DefaultCapacity
 }
 
 func (s *Rooms) maxCapacity() int {
@@ -33,10 +34,17 @@ func (s *Rooms) RoomBySlug(ctx context.Context, slug string) (RoomView, error) {
 // List returns a page of open rooms. A language goes by any of its tags: "iw"
 // also finds rooms for "he", which is how they are stored.
 func (s *Rooms) List(ctx context.Context, q RoomQuery) (RoomPage, error) {
-	if canonical, ok := canonicalLanguage(q.Language); ok {
-		q.Language = canonical
+	q.Language = CanonicalLanguage(q.Language)
+	if s.Lobby != nil {
+		return s.Lobby.List(q), nil
 	}
 	return s.Store.Rooms(ctx, q)
+}
+
+// Lobby is an index of the open rooms.
+type Lobby interface {
+	// List is [Store.Rooms], from what the index knows.
+	List(q RoomQuery) RoomPage
 }
 
 // Create opens a room with its creator in it, as owner; ErrOwnsARoom or

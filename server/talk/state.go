@@ -150,6 +150,15 @@ func (w *Writes) Empty() bool {
 		len(w.Update)+len(w.Lift)+len(w.Place)+len(w.NewSessions)+len(w.Revoked)+len(w.Events)+len(w.Keys) == 0
 }
 
+// After is every room that a change touches, as it is then.
+func (w *Writes) After() []Room {
+	rooms := make([]Room, 0, len(w.NewRooms)+len(w.Rooms))
+	for _, r := range slices.Concat(w.NewRooms, w.Rooms) {
+		rooms = append(rooms, r.Room)
+	}
+	return rooms
+}
+
 // Writes compares the state with what was loaded. Where keys were touched
 // without an event, a [Touched] event carries them.
 func (s *State) Writes() *Writes {

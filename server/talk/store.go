@@ -97,6 +97,7 @@ type Told struct {
 	IDs    []int64
 	Events []Event
 	Keys   []Key
+	Rooms  []Room // those that it changed, as they are now
 }
 
 // Outgoing is one row of the outbox.

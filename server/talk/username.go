@@ -73,6 +73,15 @@ func CheckLanguages(field string, tags []string) ([]string, error) {
 	return checked, nil
 }
 
+// CanonicalLanguage is how rooms spell a language that somebody looks for: "he"
+// for "iw". What is no language stays as it is, and finds nothing.
+func CanonicalLanguage(tag string) string {
+	if canonical, ok := canonicalLanguage(tag); ok {
+		return canonical
+	}
+	return tag
+}
+
 // canonicalLanguage knows language, script, region and variants. Extensions
 // and private use say how to sort or to write, not what is spoken.
 func canonicalLanguage(tag string) (string, bool) {

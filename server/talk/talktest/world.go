@@ -313,7 +313,7 @@ func (w *world) once(writes *talk.Writes) error {
 // record puts the events into the outbox, the keys on the first of them. What
 // is kept has been JSON, as in a database.
 func (w *world) record(writes *talk.Writes) talk.Told {
-	told := talk.Told{Events: writes.Events, Keys: writes.Keys}
+	told := talk.Told{Events: writes.Events, Keys: writes.Keys, Rooms: writes.After()}
 	for i, e := range writes.Events {
 		payload, err := json.Marshal(e.Fact)
 		if err != nil {

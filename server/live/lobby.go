@@ -1,0 +1,201 @@
+package live
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// tombstoneLasts is how long a closed room's version is remembered: as long as
+// what happened to it may still be told.
+const tombstoneLasts = 10 * time.Minute
+
+// Lobby is an index of the open rooms: it answers lists of them from memory,
+// and tells listeners what changes. It goes by the rooms' versions, so it may
+// be told the same twice, and late.
+type Lobby struct {
+	now func() time.Time
+
+	mu      sync.RWMutex
+	rooms   map[talk.RoomID]*entry
+	gone    map[talk.RoomID]tombstone
+	shelves map[shelfKey]*shelf
+	watches map[*Watch]struct{}
+	mark    talk.Mark // everything up to here is in the index
+	swept   time.Time
+}
+
+// entry is an open room, and how it is found.
+type entry struct {
+	room   talk.Room
+	tags   []string // its languages, all they begin with, and ""
+	search string
+}
+
+type tombstone struct {
+	version int64
+	at      time.Time
+}
+
+// NewLobby makes an empty lobby. [Lobby.Reset] fills it.
+func NewLobby() *Lobby {
+	l := &Lobby{now: time.Now, watches: map[*Watch]struct{}{}}
+	l.clear()
+	return l
+}
+
+func (l *Lobby) clear() {
+	l.rooms, l.gone, l.shelves = map[talk.RoomID]*entry{}, map[talk.RoomID]tombstone{}, map[shelfKey]*shelf{}
+}
+
+// Reset replaces everything by rooms, which hold all that happened up to mark.
+// Listeners are told to begin again.
+func (l *Lobby) Reset(rooms []talk.Room, mark talk.Mark) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clear()
+	for i := range rooms {
+		if rooms[i].Open() {
+			l.put(newEntry(rooms[i]))
+		}
+	}
+	l.mark = mark
+	for w := range l.watches {
+		w.push(l.mark, Change{Kind: Healed})
+	}
+}
+
+// Apply takes rooms as they are now, open or closed. Where mark is not nil,
+// everything up to it is in the index then.
+func (l *Lobby) Apply(rooms []talk.Room, mark *talk.Mark) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range rooms {
+		l.apply(&rooms[i])
+	}
+	if mark != nil {
+		l.mark = *mark
+		for w := range l.watches {
+			w.passed(l.mark)
+		}
+	}
+	l.sweep()
+}
+
+func (l *Lobby) apply(room *talk.Room) {
+	old := l.rooms[room.ID]
+	if l.gone[room.ID].version >= room.Version || old != nil && old.room.Version >= room.Version {
+		return
+	}
+	change := Change{Kind: Updated, Room: *room}
+	switch {
+	case !room.Open():
+		change.Kind = Closed
+		l.gone[room.ID] = tombstone{room.Version, l.now()}
+	case old == nil:
+		change.Kind = Created
+	}
+	if old != nil {
+		l.take(old)
+	}
+	var fresh *entry
+	if room.Open() {
+		fresh = newEntry(*room)
+		l.put(fresh)
+	}
+	for w := range l.watches {
+		if old != nil && w.filter.finds(old) || fresh != nil && w.filter.finds(fresh) {
+			w.push(l.mark, change)
+		}
+	}
+}
+
+// sweep forgets tombstones, once a minute.
+func (l *Lobby) sweep() {
+	now := l.now()
+	if now.Sub(l.swept) < time.Minute {
+		return
+	}
+	l.swept = now
+	for id, t := range l.gone {
+		if now.Sub(t.at) > tombstoneLasts {
+			delete(l.gone, id)
+		}
+	}
+}
+
+// Has reports whether the index knows a room at that version or a later one.
+func (l *Lobby) Has(id talk.RoomID, version int64) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if e := l.rooms[id]; e != nil {
+		return version > 0 && e.room.Version >= version
+	}
+	return version > 0 && l.gone[id].version >= version
+}
+
+// Told takes what this node has committed.
+func (l *Lobby) Told(told talk.Told) {
+	if len(told.Rooms) > 0 {
+		l.Apply(told.Rooms, nil)
+	}
+}
+
+// Mark is up to where everything is in the index.
+func (l *Lobby) Mark() talk.Mark {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.mark
+}
+
+// Size is how many rooms are open.
+func (l *Lobby) Size() int {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.rooms)
+}
+
+func newEntry(room talk.Room) *entry {
+	e := &entry{room: room, tags: []string{""}, search: strings.ToLower(room.Name + "\n" + room.Topic)}
+	for _, tag := range room.Languages {
+		for i := range tag {
+			if tag[i] == '-' {
+				e.tag(tag[:i])
+			}
+		}
+		e.tag(tag)
+	}
+	return e
+}
+
+func (e *entry) tag(tag string) {
+	for _, known := range e.tags {
+		if known == tag {
+			return
+		}
+	}
+	e.tags = append(e.tags, tag)
+}
+
+// Filter is which rooms a listener hears of. Zero fields do not filter.
+type Filter struct {
+	Language string // canonical; "es" also finds "es-mx"
+	Level    talk.Level
+}
+
+func (f Filter) finds(e *entry) bool {
+	if f.Level != 0 && e.room.Level != f.Level && e.room.Level != talk.LevelAny {
+		return false
+	}
+	for _, tag := range e.tags {
+		if tag == f.Language {
+			return true
+		}
+	}
+	return false
+}
+
+// Finds reports whether a room is one that f does not hide.
+func (f Filter) Finds(room talk.Room) bool { return room.Open() && f.finds(newEntry(room)) }
