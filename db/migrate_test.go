@@ -46,15 +46,27 @@ func TestMigrate(t *testing.T) {
 		}
 		migrate(db.Status, false)
 		bare := len(schema(t, store, dsn))
+		down := func() {
+			t.Helper()
+			for {
+				list, err := store.Migrate(t.Context(), db.Down)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if list[0].AppliedAt.IsZero() {
+					return
+				}
+			}
+		}
 		migrate(db.Up, true)
 		whole := len(schema(t, store, dsn))
 		migrate(db.Up, true)
 		peopled(t, store)
-		migrate(db.Down, false)
+		down()
 		if left := schema(t, store, dsn); len(left) != bare {
 			t.Fatalf("down leaves %v", left)
 		}
-		migrate(db.Down, false)
+		down()
 		migrate(db.Up, true)
 		if again := len(schema(t, store, dsn)); again != whole {
 			t.Fatalf("up, down, up makes %d things; up alone %d", again, whole)

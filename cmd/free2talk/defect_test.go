@@ -149,6 +149,10 @@ func defect05(t *testing.T) {
 		}
 		want[language[:2]] = append(want[language[:2]], reply.GetRoom().GetId())
 	}
+	w.eventually(10*time.Second, "the other node's rooms are listed", func() bool {
+		page, err := anybody.Rooms.ListRooms(ctx, &free2talkv1.ListRoomsRequest{})
+		return err == nil && page.GetTotalSize() == 50
+	})
 	for _, order := range []free2talkv1.OrderBy{free2talkv1.OrderBy_ORDER_BY_POPULAR, free2talkv1.OrderBy_ORDER_BY_NEWEST} {
 		for language, ids := range want {
 			request := &free2talkv1.ListRoomsRequest{Language: language, OrderBy: order, PageSize: 10}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -170,10 +171,9 @@ func (s *story) open() {
 		{Query: "CON LECHE " + s.by.name}: true, {Query: "%"}: false,
 	} {
 		filter.PageSize, filter.OrderBy = 100, free2talkv1.OrderBy_ORDER_BY_NEWEST
-		page := try(anybody.Rooms.ListRooms(s.ctx(), filter)).must(s)
-		if s.holds(page.GetRooms()) != found {
-			s.t.Errorf("%v: found %v, want %v", filter, !found, found)
-		}
+		s.eventually(10*time.Second, fmt.Sprintf("%v finds it: %v", filter, found), func() bool { // on a node that did not open it
+			return s.holds(try(anybody.Rooms.ListRooms(s.ctx(), filter)).must(s).GetRooms()) == found
+		})
 	}
 	bySlug := try(anybody.Rooms.GetRoom(s.ctx(), &free2talkv1.GetRoomRequest{Key: &free2talkv1.GetRoomRequest_Slug{Slug: s.room.GetSlug()}})).must(s)
 	if bySlug.GetRoom().GetId() != s.room.GetId() || len(bySlug.GetParticipants()) != 1 {
@@ -311,10 +311,10 @@ func (s *story) handOver() {
 		s.t.Errorf("closed: %v", closed)
 	}
 	s.refused(s.sit(s.bob), connect.CodeFailedPrecondition, client.ReasonRoomClosed)
-	page := try(s.dan.Rooms.ListRooms(s.ctx(), &free2talkv1.ListRoomsRequest{PageSize: 100})).must(s)
-	if s.holds(page.GetRooms()) {
-		s.t.Error("a closed room is listed")
-	}
+	s.eventually(10*time.Second, "a closed room is not listed", func() bool {
+		page := try(s.dan.Rooms.ListRooms(s.ctx(), &free2talkv1.ListRoomsRequest{PageSize: 100})).must(s)
+		return !s.holds(page.GetRooms())
+	})
 }
 
 func (s *story) move() {

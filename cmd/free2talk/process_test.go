@@ -252,7 +252,7 @@ func TestProcess_migrate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, step := range []struct{ do, has, not string }{
 				{"status", "missing", "applied"}, {"up", "applied", "missing"}, {"up", "applied", "missing"}, {"status", "applied", "missing"},
-				{"down", "missing", "applied"}, {"status", "missing", "applied"}, {"up", "applied", "missing"},
+				{"down", "missing", "nothing"}, {"status", "missing", "nothing"}, {"up", "applied", "missing"},
 			} {
 				code, out, log := command(t, nil, "migrate", step.do, where)
 				if code != 0 || !strings.Contains(out, step.has) || strings.Contains(out, step.not) {
