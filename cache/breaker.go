@@ -19,9 +19,10 @@ type Role string
 
 // The roles.
 const (
-	RoleCache   Role = "cache"
-	RoleLimiter Role = "limiter"
-	RoleBus     Role = "bus"
+	RoleCache    Role = "cache"
+	RoleLimiter  Role = "limiter"
+	RoleBus      Role = "bus"
+	RolePresence Role = "presence"
 )
 
 const (

@@ -64,6 +64,7 @@ func (m *metrics) observe(meter metric.Meter, r *Redis) error {
 		o.ObserveInt64(degraded, number(!r.Usable()), metric.WithAttributes(attribute.String("role", string(RoleCache))))
 		o.ObserveInt64(degraded, number(r.limiter.breaker.open()), metric.WithAttributes(attribute.String("role", string(RoleLimiter))))
 		o.ObserveInt64(degraded, number(r.bus.breaker.open()), metric.WithAttributes(attribute.String("role", string(RoleBus))))
+		o.ObserveInt64(degraded, number(r.presence.breaker.open()), metric.WithAttributes(attribute.String("role", string(RolePresence))))
 		o.ObserveFloat64(age, r.trust.age(time.Now()).Seconds())
 		return nil
 	}, degraded, age)

@@ -21,11 +21,12 @@ type Redis struct {
 	keys    keys
 	metrics *metrics
 
-	cache   *batcher
-	limiter *batcher
-	bus     *batcher
-	trust   *trust
-	dirty   *dirty
+	cache    *batcher
+	limiter  *batcher
+	bus      *batcher
+	presence *batcher
+	trust    *trust
+	dirty    *dirty
 
 	mu     sync.Mutex
 	chores []func(context.Context) // done after each heartbeat; only ever appended to
@@ -45,6 +46,7 @@ func newRedis(client redis.UniversalClient, servers []string, config Config) (*R
 	r.cache = r.role(RoleCache, r.distrust)
 	r.limiter = r.role(RoleLimiter, r.trust.raise)
 	r.bus = r.role(RoleBus, func() {})
+	r.presence = r.role(RolePresence, func() {})
 	var err error
 	r.metrics, err = newMetrics(config.Meter, r)
 	return r, err

@@ -29,4 +29,11 @@ var (
 	scriptBegin   = loadScript("attempt_begin")
 	scriptFail    = loadScript("attempt_fail")
 	scriptTouch   = loadScript("session_touch")
+
+	scriptOpen   = loadScript("presence_open")
+	scriptClose  = loadScript("presence_close")
+	scriptExpire = loadScript("presence_expire")
+	scriptSweep  = loadScript("presence_sweep")
+	scriptReport = loadScript("presence_report")
+	scriptRead   = loadScript("presence_read")
 )

@@ -1,10 +1,13 @@
 package db_test
 
 import (
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/free2talk/free2talk/db"
+	"github.com/free2talk/free2talk/server/talk"
 	"github.com/free2talk/free2talk/server/talk/talktest"
 )
 
@@ -13,24 +16,47 @@ func TestNodes(t *testing.T) {
 	onBoth(t, func(t *testing.T, dsn string) {
 		clock := talktest.NewClock()
 		store := open(t, db.Config{URL: dsn, Now: clock.Now})
-		renew := func(node string, live int) {
+		renew := func(node string, begins bool, want ...string) {
 			t.Helper()
-			got, err := store.Renew(t.Context(), node)
-			if err != nil || got != live {
-				t.Errorf("%s sees %d nodes live, %v; want %d", node, got, err, live)
+			live, err := store.Renew(t.Context(), node, begins)
+			if err != nil || !slices.Equal(live, want) {
+				t.Errorf("%s sees %v live, %v; want %v", node, live, err, want)
 			}
 		}
-		renew("a", 1)
-		renew("b", 2)
-		renew("a", 2)
+		sweep := func(want ...string) {
+			t.Helper()
+			dead, err := store.SweepNodes(t.Context())
+			var names []string
+			for _, d := range dead {
+				names = append(names, d.Name)
+			}
+			if err != nil || !slices.Equal(names, want) {
+				t.Errorf("dead are %v, %v; want %v", names, err, want)
+			}
+		}
+		renew("a", true, "a")
+		renew("b", true, "a", "b")
+		renew("a", false, "a", "b")
 		clock.Add(6 * time.Second)
-		renew("b", 2)
+		renew("b", false, "a", "b")
+		sweep()
 		clock.Add(6 * time.Second) // a has been silent for twelve seconds, b for six
-		renew("b", 1)
-		renew("a", 2)
+		renew("b", false, "b")
+		renew("a", false, "a", "b") // late, and nobody has swept it
+		clock.Add(11 * time.Second)
+		renew("b", false, "b")
+		sweep("a")
+		sweep("a") // until what it held is taken away
+		if _, err := store.Renew(t.Context(), "a", false); !errors.Is(err, talk.ErrNodeSwept) {
+			t.Errorf("swept, it hears %v", err)
+		}
 		if err := store.Retire(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
-		renew("b", 1)
+		sweep()
+		if _, err := store.Renew(t.Context(), "a", false); !errors.Is(err, talk.ErrNodeSwept) {
+			t.Errorf("forgotten, it hears %v", err)
+		}
+		renew("a2", true, "a2", "b")
 	})
 }

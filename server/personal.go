@@ -9,17 +9,9 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	freev1 "github.com/free2talk/free2talk/gen/free2talk/v1"
-	"github.com/free2talk/free2talk/gen/free2talk/v1/free2talkv1connect"
 	"github.com/free2talk/free2talk/server/live"
 	"github.com/free2talk/free2talk/server/talk"
 )
-
-// Connect makes the caller online and streams what concerns them.
-func (h presenceHandler) Connect(ctx context.Context, req *freev1.ConnectRequest, _ free2talkv1connect.PresenceServiceConnectServerStream) error {
-	return h.live.streams.run(ctx, &personalSource{
-		liveParts: h.live, caller: accountFrom(ctx), cursor: req.GetCursor(), json: codecOf(ctx),
-	})
-}
 
 // personalSource is somebody's own stream: their topic and that of the room
 // they sit in, wherever that is.
@@ -34,7 +26,9 @@ type personalSource struct {
 	ear, inner *live.Ear // of the user's topic, and of the room's
 	spare      []*live.Told
 	at         personalPlace
-	moved      int64 // the user's seq that the room, as it was last read, includes
+	moved      int64       // the user's seq that the room, as it was last read, includes
+	seated     talk.RoomID // where it was said that the caller sits
+	returns    int
 	detach     func(atOnce bool)
 	ended      bool // the caller's own session
 }
@@ -45,10 +39,7 @@ func (s *personalSource) first(ctx context.Context) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.detach = func(bool) {}
-	if s.Presence != nil {
-		s.detach = s.Presence.Attach(ctx, s.caller.UserID, s.caller.SessionID)
-	}
+	s.detach = s.Presence.Attach(ctx, s.caller.UserID, s.caller.SessionID)
 	s.listener = live.NewListener()
 	if s.ear, err = s.Hub.Listen(ctx, talk.UserTopic(s.caller.UserID), s.listener); err != nil {
 		return nil, err
@@ -99,16 +90,42 @@ func (s *personalSource) settle(ctx context.Context) (talk.LiveUser, error) {
 			room = now.Room.ID
 		}
 		if room == s.at.room && (room == "") == (s.inner == nil) {
-			if now.Room != nil {
-				s.at.roomSeq = now.Room.Seq
+			if now.Room == nil {
+				return now, nil
 			}
-			return now, nil
+			s.at.roomSeq = now.Room.Seq
+			if !s.sit(ctx, now.Room.Participants) {
+				return now, nil
+			}
+			continue
 		}
 		if err := s.enter(ctx, room); err != nil {
 			return now, err
 		}
 	}
 }
+
+// sit says that the caller, connected as they are, sits in their seat: once
+// for each room, and whenever it is held for them as if they were not. It
+// reports whether that changed the seat.
+func (s *personalSource) sit(ctx context.Context, people []talk.Participant) (changed bool) {
+	for _, p := range people {
+		held := p.State == talk.Reconnecting
+		if p.User.ID == s.caller.UserID && (held && s.returns < mostReturns || s.seated != s.at.room) {
+			s.seated = s.at.room
+			s.Presence.Seated(ctx, s.caller.UserID, p.State)
+			if held {
+				s.returns++
+			}
+			return held
+		}
+	}
+	return false
+}
+
+// mostReturns bounds how often a stream asks for its seat while it reads its
+// state: whoever sees it otherwise tells so by an event.
+const mostReturns = 3
 
 // enter listens to another room, or to none.
 func (s *personalSource) enter(ctx context.Context, room talk.RoomID) (err error) {
@@ -271,6 +288,11 @@ func (s *personalSource) theirs(ctx context.Context, batch *[]any, told *live.To
 		return s.again(ctx, batch, freev1.SnapshotReason_SNAPSHOT_REASON_HEALED)
 	}
 	s.at.roomSeq = told.Seq
+	if f, ok := told.Fact.(talk.ParticipantUpdated); ok && f.Participant.User.ID == s.caller.UserID {
+		if s.returns = 0; f.Participant.State == talk.Reconnecting {
+			s.Presence.Seated(ctx, s.caller.UserID, talk.Reconnecting)
+		}
+	}
 	return s.append(batch, told)
 }
 

@@ -19,9 +19,9 @@ type Services struct {
 // register puts a handler on the server for every service of free2talk.v1.
 func register(srv *connect.Server, s Services, live *liveParts) {
 	free2talkv1connect.RegisterAuthServiceHandler(srv, authHandler{s.Accounts})
-	free2talkv1connect.RegisterUserServiceHandler(srv, userHandler{s.People})
+	free2talkv1connect.RegisterUserServiceHandler(srv, userHandler{s.People, live})
 	free2talkv1connect.RegisterRoomServiceHandler(srv, roomHandler{s.Rooms, live})
-	free2talkv1connect.RegisterPresenceServiceHandler(srv, presenceHandler{live})
+	free2talkv1connect.RegisterPresenceServiceHandler(srv, presenceHandler{live, s.People})
 }
 
 // accountFrom is the caller where the chain let no anonymous one through.

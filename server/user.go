@@ -11,18 +11,29 @@ import (
 // userHandler is UserService: [talk.People] on the wire.
 type userHandler struct {
 	people *talk.People
+	live   *liveParts
 }
 
 var _ free2talkv1connect.UserServiceHandler = userHandler{}
 
-// GetUser shows what everybody may see of somebody. Their presence comes with
-// live events.
+// GetUser shows what everybody may see of somebody, and to who is signed in
+// whether they are there.
 func (h userHandler) GetUser(ctx context.Context, req *freev1.GetUserRequest) (*freev1.GetUserResponse, error) {
 	view, err := h.named(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	return &freev1.GetUserResponse{User: wireUser(view.User)}, nil
+	res := &freev1.GetUserResponse{User: wireUser(view.User)}
+	if _, signedIn := callerFrom(ctx); signedIn && h.live.Presence != nil {
+		presence, err := h.live.Presence.Of(ctx, []talk.UserID{view.ID})
+		if err != nil {
+			return nil, err
+		}
+		if len(presence) > 0 {
+			res.Presence = wirePresence(presence[0])
+		}
+	}
+	return res, nil
 }
 
 func (h userHandler) named(ctx context.Context, req *freev1.GetUserRequest) (talk.UserView, error) {

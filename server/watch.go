@@ -26,21 +26,13 @@ type Live struct {
 	History   talk.History
 	HistoryID string // see [talk.History.HistoryID]
 	// Bans reads who is kept out of a room, from the truth.
-	Bans func(ctx context.Context, room talk.RoomID) ([]talk.RoomBan, error)
-	// Presence counts who is connected. Nil means that nobody does.
-	Presence Presence
+	Bans     func(ctx context.Context, room talk.RoomID) ([]talk.RoomBan, error)
+	Presence *live.Presence
 	// Ended returns an error where a session is known to have ended. Nil means
 	// that none has.
 	Ended func(ctx context.Context, session talk.SessionID) error
 	// Now is the clock of what is sent without having happened: snapshots, heartbeats.
 	Now talk.Clock
-}
-
-// Presence counts open personal streams.
-type Presence interface {
-	// Attach makes somebody online until detach is called: at once, or after the
-	// grace. It does not fail.
-	Attach(ctx context.Context, user talk.UserID, session talk.SessionID) (detach func(atOnce bool))
 }
 
 // liveParts is what the handlers of streams share.

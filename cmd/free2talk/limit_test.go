@@ -369,7 +369,7 @@ func TestChecklist14_without_redis_each_node_admits_its_share(t *testing.T) {
 			w := newWorld(t, onOwnRedis(server), 2, behindProxy, withLimits(t, "api=20/15m"))
 			w.redisUsed()
 			for _, n := range w.nodes {
-				w.eventually(10*time.Second, "the nodes know of each other", func() bool { return n.live.Load() == 2 })
+				w.eventually(10*time.Second, "the nodes know of each other", func() bool { return n.presence.Live() == 2 })
 			}
 			away(server)
 			c := new(claims)

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/uptrace/bun/extra/bunotel"
@@ -52,7 +51,8 @@ type node struct {
 	uses      *talk.Uses
 	accounts  *talk.Accounts
 	server    *server.Server
-	live      atomic.Int64 // nodes that live, this one included
+	presence  *live.Presence
+	conns     *cache.Connections
 
 	closers []func() error
 	stop    context.CancelFunc // of the loops
@@ -63,7 +63,6 @@ type node struct {
 // for Redis.
 func open(ctx context.Context, settings Settings, log *slog.Logger) (_ *node, err error) {
 	n := &node{settings: settings, log: log, id: talk.NewID(), stop: func() {}}
-	n.live.Store(1)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -204,6 +203,14 @@ func (n *node) openRedis(context.Context) error {
 	n.hub.Use(n.bus, n.tail.Wake)
 	n.outbox.Observe(n.lobby.Told)
 	n.outbox.Observe(func(talk.Told) { n.tail.Wake() })
+	n.presence = live.NewPresence(live.PresenceConfig{
+		Node: n.id, Nodes: n.store, Seats: &talk.Seats{Outbox: n.outbox}, Clock: n.clock.Now, Log: n.log,
+		Grace: n.settings.PresenceGrace, Unattended: n.settings.Unattended, Restart: func() { n.server.Restart() },
+	})
+	n.conns = cache.NewConnections(redis, n.presence)
+	n.presence.Use(n.conns)
+	n.tail.Follow(n.presence.Follow, n.presence.Unsure)
+	n.outbox.Observe(n.presence.Told)
 	n.outbox.Over(n.bus)
 	n.outbox.Observe(n.hub.Told)
 	n.uses = talk.NewUses(n.store, cache.NewSessions(redis), n.log)
@@ -239,10 +246,10 @@ func (n *node) openServer(ctx context.Context) (err error) {
 			People:   &talk.People{Reader: reader, Outbox: n.outbox},
 		},
 		Live: server.Live{
-			Hub: n.hub, Lobby: n.lobby, History: n.store, HistoryID: history,
+			Hub: n.hub, Lobby: n.lobby, Presence: n.presence, History: n.store, HistoryID: history,
 			Bans: n.bans, Ended: n.revoked.Check, Now: n.clock.Now,
 		},
-		Limiter:        cache.NewLimiter(n.redis, func() int { return int(n.live.Load()) }),
+		Limiter:        cache.NewLimiter(n.redis, n.presence.Live),
 		Limits:         n.settings.RateLimits,
 		Role:           n.role,
 		JWKS:           func() ([]byte, error) { return n.keys.JWKS(n.clock.Now()) },
@@ -253,10 +260,11 @@ func (n *node) openServer(ctx context.Context) (err error) {
 		Telemetry:      n.telemetry,
 		Log:            n.log,
 	})
-	if err == nil {
-		n.revoked.OnEnd(n.server.Revoked)
+	if err != nil {
+		return err
 	}
-	return err
+	n.revoked.OnEnd(n.server.Revoked)
+	return n.presence.Begin(ctx)
 }
 
 // bans is who is kept out of a room now.
@@ -302,38 +310,13 @@ func (n *node) run(ctx context.Context) {
 	n.loops.Go(func() { n.bus.Run(ctx) })
 	n.loops.Go(func() { n.tail.Run(ctx) })
 	n.loops.Go(func() { n.uses.Run(ctx) })
-	n.loops.Go(func() { n.beat(ctx) })
+	n.loops.Go(func() { n.conns.Run(ctx) })
+	n.loops.Go(func() { n.presence.Run(ctx) })
 	n.loops.Go(func() {
 		if err := n.redis.Run(ctx); err != nil {
 			n.log.Error("redis", "error", err)
 		}
 	})
-}
-
-const beatEvery = 2500 * time.Millisecond
-
-// beat keeps this node among those that live, and counts them.
-func (n *node) beat(ctx context.Context) {
-	tick := time.NewTicker(beatEvery)
-	defer tick.Stop()
-	for {
-		live, err := n.store.Renew(ctx, n.id)
-		if err == nil {
-			n.live.Store(int64(live))
-		} else if ctx.Err() == nil {
-			n.log.Warn("node not renewed", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			if err := n.store.Retire(last, n.id); err != nil {
-				n.log.Warn("node not retired", "error", err)
-			}
-			return
-		case <-tick.C:
-		}
-	}
 }
 
 // close ends the loops, which finish what they promised, and then the parts.

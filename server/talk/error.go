@@ -89,6 +89,10 @@ func ReasonOf(err error) string {
 // No caller sees it; they get a snapshot.
 var ErrHistoryGone = errors.New("the history does not reach back that far")
 
+// ErrNodeSwept is what a node hears that others believe to be dead. No caller
+// sees it.
+var ErrNodeSwept = errors.New("this node was swept: it was silent for too long")
+
 // ErrRepeated is what a store says of an event that happened before: see
 // [Event.Once]. No caller sees it.
 var ErrRepeated = &Error{Kind: Exists, Reason: "REPEATED", Sentence: "this was done before"}

@@ -1,0 +1,31 @@
+-- presence_report: a node says how many connections it has.
+--
+--   KEYS[1]  shard   presence:{s}: in front of everything of the shard
+--   ARGV[1]  node
+--   ARGV[2]  count   of its connections
+--   ARGV[3]  lasts   ms of what every node's reports renew, > 0
+--   ARGV[4]  whole   ms for which the shard counts as whole, > 0
+--   ARGV[5…] live    the nodes that live
+--
+-- Returns 1 where the shard is whole, 0 where not every live node has reported,
+-- -1 where the node was swept, -2 where Redis counts otherwise.
+local base = KEYS[1]
+if redis.call('EXISTS', base .. 'swept:' .. ARGV[1]) == 1 then
+  return -1
+end
+if redis.call('SCARD', base .. 'node:' .. ARGV[1]) ~= tonumber(ARGV[2]) then
+  redis.call('SREM', base .. 'reported', ARGV[1])
+  return -2
+end
+for _, key in ipairs({'node:' .. ARGV[1], 'online', 'leaving'}) do
+  redis.call('PEXPIRE', base .. key, ARGV[3])
+end
+redis.call('SADD', base .. 'reported', ARGV[1])
+redis.call('PEXPIRE', base .. 'reported', ARGV[3])
+for i = 5, #ARGV do
+  if redis.call('SISMEMBER', base .. 'reported', ARGV[i]) == 0 then
+    return 0
+  end
+end
+redis.call('SET', base .. 'whole', '1', 'PX', ARGV[4])
+return 1

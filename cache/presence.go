@@ -1,0 +1,304 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+const (
+	connsTTL     = 2 * time.Hour // a stream lives an hour at most
+	presenceTTL  = 10 * time.Minute
+	wholeTTL     = 10 * time.Second // renewed with each report of any node
+	sweptTTL     = time.Hour
+	presenceMost = 100 // members that one script touches
+)
+
+// Connections keeps who is connected in Redis, in sixteen shards. It
+// implements [talk.Connections].
+type Connections struct {
+	redis  *Redis
+	listen talk.FlipListener
+	flips  *subscription
+}
+
+var _ talk.Connections = (*Connections)(nil)
+
+// NewConnections makes the connections that r knows of. Flips are heard from
+// [Connections.Run] on; l may be nil where nobody listens.
+func NewConnections(r *Redis, l talk.FlipListener) *Connections {
+	c := &Connections{redis: r, listen: l}
+	if l != nil {
+		c.flips = r.subscribe(false, ears{message: c.message, up: l.Unsure, down: func() {}}, r.keys.flips()...)
+	}
+	return c
+}
+
+// Run hears flips until ctx ends.
+func (c *Connections) Run(ctx context.Context) {
+	if c.flips != nil {
+		c.flips.run(ctx)
+	}
+}
+
+func (c *Connections) message(_, payload string) {
+	user, online, ok := strings.Cut(payload, " ")
+	if ok {
+		c.listen.Flipped(talk.UserID(user), online == "1")
+	}
+}
+
+func (c *Connections) shard(user talk.UserID) string {
+	return c.redis.keys.presence(talk.PresenceShard(user))
+}
+
+// Open adds a connection.
+func (c *Connections) Open(ctx context.Context, node string, conn talk.Connection) error {
+	open := c.opening(node, conn)
+	if err := c.redis.presence.do(ctx, open); err != nil {
+		return err
+	}
+	return swept(open)
+}
+
+func (c *Connections) opening(node string, conn talk.Connection) *call {
+	return scriptOpen.run(c.shard(conn.User), string(conn.User), conn.ID, node, jitter(connsTTL).Milliseconds(), presenceTTL.Milliseconds())
+}
+
+// swept is ErrNodeSwept where a script refused the node.
+func swept(c *call) error {
+	n, err := c.replied()
+	if err == nil && n == -1 {
+		return talk.ErrNodeSwept
+	}
+	return err
+}
+
+// Close takes a connection away.
+func (c *Connections) Close(ctx context.Context, node string, conn talk.Connection, grace time.Duration) (int, error) {
+	closing := scriptClose.run(c.shard(conn.User), string(conn.User), conn.ID, node, grace.Milliseconds(), presenceTTL.Milliseconds())
+	if err := c.redis.presence.do(ctx, closing); err != nil {
+		return 0, err
+	}
+	left, err := closing.replied()
+	return int(left), err
+}
+
+// Online says who is online.
+func (c *Connections) Online(ctx context.Context, users []talk.UserID) (map[talk.UserID]bool, error) {
+	return c.read(ctx, "online", users)
+}
+
+// Connected says who has a connection.
+func (c *Connections) Connected(ctx context.Context, users []talk.UserID) (map[talk.UserID]bool, error) {
+	return c.read(ctx, "conns", users)
+}
+
+func (c *Connections) read(ctx context.Context, what string, users []talk.UserID) (map[talk.UserID]bool, error) {
+	var byShard [talk.PresenceShards][]talk.UserID
+	for _, user := range users {
+		shard := talk.PresenceShard(user)
+		byShard[shard] = append(byShard[shard], user)
+	}
+	var calls []*call
+	var parts [][]talk.UserID
+	for shard, of := range byShard {
+		for part := range slices.Chunk(of, presenceMost) {
+			args := []any{what}
+			for _, user := range part {
+				args = append(args, string(user))
+			}
+			calls, parts = append(calls, scriptRead.run(c.redis.keys.presence(shard), args...)), append(parts, part)
+		}
+	}
+	if len(calls) == 0 {
+		return nil, nil //nolint:nilnil // nobody was asked for
+	}
+	if err := c.redis.presence.do(ctx, calls...); err != nil {
+		return nil, err
+	}
+	found := make(map[talk.UserID]bool, len(users))
+	for i, part := range parts {
+		answers, err := calls[i].ints()
+		if err != nil {
+			return nil, err
+		}
+		if len(answers) == len(part) {
+			for j, user := range part {
+				found[user] = answers[j] == 1
+			}
+		}
+	}
+	return found, nil
+}
+
+// Expire takes people offline whose grace is over.
+func (c *Connections) Expire(ctx context.Context, shard int) ([]talk.UserID, error) {
+	expire := scriptExpire.run(c.redis.keys.presence(shard), presenceMost)
+	if err := c.redis.presence.do(ctx, expire); err != nil {
+		return nil, err
+	}
+	users, err := expire.texts()
+	return asUsers(users), err
+}
+
+// Sweep takes connections of a dead node away.
+func (c *Connections) Sweep(ctx context.Context, shard int, node string, left time.Duration) ([]talk.UserID, bool, error) {
+	sweep := scriptSweep.run(c.redis.keys.presence(shard), node, max(0, left.Milliseconds()), presenceMost,
+		presenceTTL.Milliseconds(), sweptTTL.Milliseconds())
+	if err := c.redis.presence.do(ctx, sweep); err != nil {
+		return nil, false, err
+	}
+	answer, err := sweep.texts()
+	if err != nil || len(answer) == 0 {
+		return nil, false, fmt.Errorf("sweep: %w", err)
+	}
+	return asUsers(answer[1:]), answer[0] != "0", nil
+}
+
+// Report says which connections a node has, and puts right what Redis knows.
+func (c *Connections) Report(ctx context.Context, shard int, node string, live []string, own []talk.Connection) (bool, error) {
+	args := []any{node, len(own), presenceTTL.Milliseconds(), wholeTTL.Milliseconds()}
+	for _, n := range live {
+		args = append(args, n)
+	}
+	report := scriptReport.run(c.redis.keys.presence(shard), args...)
+	if err := c.redis.presence.do(ctx, report); err != nil {
+		return false, err
+	}
+	switch n, err := report.replied(); {
+	case err != nil:
+		return false, err
+	case n == -1:
+		return false, talk.ErrNodeSwept
+	case n == -2:
+		return false, c.replace(ctx, shard, node, own)
+	default:
+		return n == 1, nil
+	}
+}
+
+// replace makes Redis know what a node has: the next report finds it right.
+func (c *Connections) replace(ctx context.Context, shard int, node string, own []talk.Connection) error {
+	members := command("smembers", c.redis.keys.presence(shard)+"node:"+node)
+	if err := c.redis.presence.do(ctx, members); err != nil {
+		return err
+	}
+	known, err := members.texts()
+	if err != nil {
+		return err
+	}
+	extra := map[string]struct{}{}
+	for _, member := range known {
+		extra[member] = struct{}{}
+	}
+	var calls []*call
+	for _, conn := range own {
+		member := string(conn.User) + " " + conn.ID
+		if _, there := extra[member]; there {
+			delete(extra, member)
+			continue
+		}
+		calls = append(calls, c.opening(node, conn))
+	}
+	for member := range extra {
+		user, id, _ := strings.Cut(member, " ")
+		calls = append(calls, scriptClose.run(c.redis.keys.presence(shard), user, id, node, lostGrace.Milliseconds(), presenceTTL.Milliseconds()))
+	}
+	for part := range slices.Chunk(calls, presenceMost) {
+		if err := c.redis.presence.do(ctx, part...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lostGrace is what is left of the grace of a connection whose end Redis did
+// not hear of: some of it has passed.
+const lostGrace = 10 * time.Second
+
+// Retire takes back what a node reported.
+func (c *Connections) Retire(ctx context.Context, node string) error {
+	var calls []*call
+	for shard := range talk.PresenceShards {
+		calls = append(calls, command("srem", c.redis.keys.presence(shard)+"reported", node))
+	}
+	return c.redis.presence.do(ctx, calls...)
+}
+
+// Count is how many are online.
+func (c *Connections) Count(ctx context.Context) (int, error) {
+	calls := make([]*call, talk.PresenceShards)
+	for shard := range calls {
+		calls[shard] = command("zcard", c.redis.keys.presence(shard)+"online")
+	}
+	if err := c.redis.presence.do(ctx, calls...); err != nil {
+		return 0, err
+	}
+	total := 0
+	for _, c := range calls {
+		n, err := c.replied()
+		if err != nil {
+			return 0, err
+		}
+		total += int(n)
+	}
+	return total, nil
+}
+
+// Page lists people of a shard who are online.
+func (c *Connections) Page(ctx context.Context, shard int, after talk.UserID, limit int) ([]talk.UserID, error) {
+	from := "-"
+	if after != "" {
+		from = "(" + string(after)
+	}
+	page := command("zrangebylex", c.redis.keys.presence(shard)+"online", from, "+", "limit", 0, limit)
+	if err := c.redis.presence.do(ctx, page); err != nil {
+		return nil, err
+	}
+	users, err := page.texts()
+	return asUsers(users), err
+}
+
+func asUsers(texts []string) []talk.UserID {
+	users := make([]talk.UserID, len(texts))
+	for i, text := range texts {
+		users[i] = talk.UserID(text)
+	}
+	return users
+}
+
+// texts returns the strings of a reply; numbers are spelled out.
+func (c *call) texts() ([]string, error) {
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	all, err := c.reply.Slice()
+	if err != nil {
+		return nil, err
+	}
+	texts := make([]string, len(all))
+	for i, one := range all {
+		texts[i] = fmt.Sprint(one)
+	}
+	return texts, nil
+}
+
+// presence is in front of everything of a shard.
+func (k keys) presence(shard int) string {
+	return k.prefix + "presence:{" + strconv.Itoa(shard) + "}:"
+}
+
+// flips are the channels of all shards.
+func (k keys) flips() []string {
+	all := make([]string, talk.PresenceShards)
+	for shard := range all {
+		all[shard] = k.presence(shard) + "flips"
+	}
+	return all
+}

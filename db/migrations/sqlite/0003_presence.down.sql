@@ -1,0 +1,3 @@
+DROP INDEX participants_reconnecting;
+
+ALTER TABLE participants DROP COLUMN attended;

@@ -1,0 +1,325 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// Timing of presence. A node that is silent for ten seconds is dead (see
+// [talk.Nodes]); so its people are offline at most one renewal and one sweep
+// after what is left of their grace.
+const (
+	renewEvery  = 2500 * time.Millisecond
+	expireEvery = 500 * time.Millisecond
+	seatsEvery  = time.Second
+	sweepEvery  = time.Second
+	walkEvery   = time.Minute
+	sawEvery    = 10 * time.Second
+	sweepAfter  = 10 * time.Second // of unbroken renewals
+	stepWithin  = 5 * time.Second
+	seatsAtOnce = 100
+	seatsBeside = 4 // changes under way at once
+)
+
+// Begin makes this node one of those that live.
+func (p *Presence) Begin(ctx context.Context) error {
+	live, err := p.Nodes.Renew(ctx, p.name(), true)
+	if err == nil {
+		p.alive(live)
+		p.report(ctx)
+	}
+	return err
+}
+
+// Run keeps it alive, and does its part for all others, until ctx ends.
+func (p *Presence) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, chore := range []struct {
+		every time.Duration
+		early <-chan struct{}
+		do    func(context.Context)
+	}{
+		{renewEvery, nil, p.renew},
+		{expireEvery, nil, p.expire},
+		{seatsEvery, nil, p.expireSeats},
+		{sweepEvery, nil, p.sweep},
+		{walkEvery, p.walk, p.walkSeats},
+		{sawEvery, nil, p.saw},
+		{time.Hour, p.unsure, p.refresh},
+	} {
+		all.Go(func() { p.every(ctx, chore.every, chore.early, chore.do) })
+	}
+	all.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+	defer cancel()
+	p.saw(last)
+	if err := p.conns.Retire(last, p.name()); err != nil {
+		p.Log.Debug("node not retired from redis", "error", err)
+	}
+	p.note("node not retired", p.Nodes.Retire(last, p.name()))
+}
+
+func (p *Presence) every(ctx context.Context, d time.Duration, early <-chan struct{}, do func(context.Context)) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-early:
+		}
+		step, cancel := context.WithTimeout(ctx, stepWithin)
+		do(step)
+		cancel()
+	}
+}
+
+func (p *Presence) alive(live []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.renewed.IsZero() || now.Sub(p.renewed) > 2*renewEvery {
+		p.since = now
+	}
+	p.renewed, p.live = now, live
+}
+
+// renew says that this node lives, and what it holds.
+func (p *Presence) renew(ctx context.Context) {
+	live, err := p.Nodes.Renew(ctx, p.name(), false)
+	switch {
+	case errors.Is(err, talk.ErrNodeSwept):
+		p.reincarnate(ctx)
+	case err != nil:
+		if ctx.Err() == nil {
+			p.note("node not renewed", err)
+		}
+	default:
+		p.alive(live)
+		p.report(ctx)
+	}
+}
+
+// reincarnate begins again: others have taken away all that this node held, so
+// its streams end, and whoever comes back is somebody new.
+func (p *Presence) reincarnate(ctx context.Context) {
+	p.mu.Lock()
+	p.incarnation++
+	p.forgetOwn()
+	p.renewed = time.Time{}
+	name := p.named()
+	p.mu.Unlock()
+	p.Log.Warn("this node was silent and counts as dead: it begins again", "node", name)
+	p.Restart()
+	live, err := p.Nodes.Renew(ctx, name, true)
+	p.note("node not renewed", err)
+	if err == nil {
+		p.alive(live)
+	}
+}
+
+// report tells Redis what this node holds, shard by shard.
+func (p *Presence) report(ctx context.Context) {
+	for shard := range talk.PresenceShards {
+		p.mu.Lock()
+		name, live := p.named(), p.live
+		own := make([]talk.Connection, 0, len(p.own[shard]))
+		for conn := range p.own[shard] {
+			own = append(own, conn)
+		}
+		p.mu.Unlock()
+		whole, err := p.conns.Report(ctx, shard, name, live, own)
+		if errors.Is(err, talk.ErrNodeSwept) {
+			p.reincarnate(ctx)
+			return
+		}
+		p.becomes(shard, whole && err == nil)
+	}
+	p.Count(ctx)
+}
+
+// becomes notes whether a shard is whole. Where it is whole again, what this
+// node believed of it is looked at again.
+func (p *Presence) becomes(shard int, whole bool) {
+	p.mu.Lock()
+	again := whole && !p.whole[shard]
+	p.whole[shard] = whole
+	p.mu.Unlock()
+	if again {
+		p.Unsure()
+		signal(p.walk)
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// expire takes people offline whose grace is over. Every node does; each of
+// them is found once.
+func (p *Presence) expire(ctx context.Context) {
+	first := rand.IntN(talk.PresenceShards)
+	for i := range talk.PresenceShards {
+		users, err := p.conns.Expire(ctx, (first+i)%talk.PresenceShards)
+		if err != nil {
+			return // Redis is away: nobody expires
+		}
+		if len(users) > 0 {
+			p.vacate(ctx, users)
+		}
+	}
+}
+
+func (p *Presence) vacate(ctx context.Context, users []talk.UserID) {
+	seated, err := p.Nodes.SeatedOf(ctx, users)
+	p.note("seats not found", err)
+	p.beside(seated, func(user talk.UserID) {
+		connected, err := p.conns.Connected(ctx, []talk.UserID{user})
+		if there, known := connected[user]; err == nil && known && !there {
+			p.note("seat not vacated", p.Seats.Vacate(ctx, user))
+		}
+	})
+}
+
+// beside does something for many people, a few at once.
+func (p *Presence) beside(users []talk.UserID, do func(talk.UserID)) {
+	var all sync.WaitGroup
+	slots := make(chan struct{}, seatsBeside)
+	for _, user := range users {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			do(user)
+		})
+	}
+	all.Wait()
+}
+
+// expireSeats frees the seats that have been held for as long as the grace;
+// who has a connection after all gets theirs back.
+func (p *Presence) expireSeats(ctx context.Context) {
+	seats, err := p.Nodes.LostSeats(ctx, p.Clock().Add(-p.Grace), seatsAtOnce)
+	if err != nil || len(seats) == 0 {
+		return
+	}
+	since := map[talk.UserID]time.Time{}
+	users := make([]talk.UserID, len(seats))
+	for i, seat := range seats {
+		users[i], since[seat.UserID] = seat.UserID, seat.Since
+	}
+	connected, err := p.conns.Connected(ctx, users)
+	if err != nil {
+		return
+	}
+	p.beside(users, func(user talk.UserID) {
+		switch there, known := connected[user]; {
+		case !known:
+		case there:
+			p.note("seat not given back", p.Seats.Return(ctx, user))
+		default:
+			p.note("seat not freed", p.Seats.Expire(ctx, user, since[user]))
+		}
+	})
+}
+
+// sweep takes away what dead nodes held. A node does so only after ten seconds
+// of its own unbroken renewals: an outage of the database declares nobody dead.
+func (p *Presence) sweep(ctx context.Context) {
+	p.mu.Lock()
+	steady := !p.since.IsZero() && time.Since(p.since) >= sweepAfter && time.Since(p.renewed) < 2*renewEvery
+	p.mu.Unlock()
+	if !steady {
+		return
+	}
+	dead, err := p.Nodes.SweepNodes(ctx)
+	p.note("nodes not swept", err)
+	for _, node := range dead {
+		if err := p.bury(ctx, node); err != nil {
+			p.Log.Warn("presence: node not swept", "node", node.Name, "error", err)
+			continue
+		}
+		p.note("node not retired", p.Nodes.Retire(ctx, node.Name))
+	}
+}
+
+func (p *Presence) bury(ctx context.Context, node talk.DeadNode) error {
+	for shard := range talk.PresenceShards {
+		for more := true; more; {
+			left := node.SeenAt.Add(p.Grace).Sub(p.Clock())
+			var last []talk.UserID
+			var err error
+			if last, more, err = p.conns.Sweep(ctx, shard, node.Name, left); err != nil {
+				return err
+			}
+			p.lose(ctx, last, node.SeenAt)
+		}
+	}
+	return nil
+}
+
+// lose holds the seats of people who have been without a connection since a
+// time.
+func (p *Presence) lose(ctx context.Context, users []talk.UserID, since time.Time) {
+	if len(users) == 0 {
+		return
+	}
+	p.note("last seen not written", p.Nodes.Saw(ctx, users, since))
+	seated, err := p.Nodes.SeatedOf(ctx, users)
+	p.note("seats not found", err)
+	p.beside(seated, func(user talk.UserID) { p.note("seat not held", p.Seats.Lose(ctx, user, since)) })
+}
+
+// walkSeats starts the clock of whoever sits somewhere without a connection
+// and was not noticed. One node does, on whole shards.
+func (p *Presence) walkSeats(ctx context.Context) {
+	p.mu.Lock()
+	mine := len(p.live) > 0 && p.live[0] == p.named()
+	p.mu.Unlock()
+	if !mine {
+		return
+	}
+	now := p.Clock()
+	before := time.Unix(0, 0)
+	if p.Unattended > 0 {
+		before = now.Add(-p.Unattended)
+	}
+	for after := talk.UserID(""); ; {
+		users, err := p.Nodes.SeatedPeople(ctx, after, before, seatsAtOnce)
+		if err != nil || len(users) == 0 {
+			return
+		}
+		connected, err := p.conns.Connected(ctx, users)
+		if err != nil {
+			return
+		}
+		p.beside(users, func(user talk.UserID) {
+			if there, known := connected[user]; known && !there {
+				p.note("seat not held", p.Seats.Lose(ctx, user, now))
+			}
+		})
+		after = users[len(users)-1]
+	}
+}
+
+// saw writes when people were last there.
+func (p *Presence) saw(ctx context.Context) {
+	p.mu.Lock()
+	users := make([]talk.UserID, 0, len(p.left))
+	for user := range p.left {
+		users = append(users, user)
+	}
+	clear(p.left)
+	p.mu.Unlock()
+	if err := p.Nodes.Saw(ctx, users, p.Clock()); err != nil {
+		p.gone(users)
+	}
+}

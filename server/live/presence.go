@@ -1,0 +1,280 @@
+package live
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// PresenceConfig is what a [Presence] is made of.
+type PresenceConfig struct {
+	Node  string // the name of this node; no other has it
+	Nodes talk.Nodes
+	Seats *talk.Seats
+	Clock talk.Clock
+	Log   *slog.Logger
+	// Grace is how long somebody stays online, and keeps their seat, after their
+	// last connection broke.
+	Grace time.Duration
+	// Unattended is how long a seat is kept for somebody who was never connected.
+	// Zero means for ever.
+	Unattended time.Duration
+	// Restart is called where other nodes believe this one to be dead: its streams
+	// must end, and come back.
+	Restart func()
+}
+
+// Presence is who is there, as one node sees it and takes part in it: it counts
+// its own connections, says that it lives, takes away what dead nodes held,
+// and keeps the seats of those whose connections broke.
+type Presence struct {
+	PresenceConfig
+
+	conns talk.Connections
+
+	mu          sync.Mutex
+	incarnation int
+	own         [talk.PresenceShards]map[talk.Connection]struct{}
+	watched     map[talk.UserID]*watched
+	left        map[talk.UserID]struct{} // last seen lately, and not yet written
+	whole       [talk.PresenceShards]bool
+	live        []string
+	since       time.Time // unbroken renewals
+	renewed     time.Time
+	count       int
+	unsure      chan struct{}
+	walk        chan struct{}
+}
+
+// NewPresence makes the presence of one node. [Presence.Use] gives it Redis,
+// [Presence.Begin] makes it one of those that live, and [Presence.Run] keeps it
+// so.
+func NewPresence(c PresenceConfig) *Presence {
+	p := &Presence{
+		PresenceConfig: c, watched: map[talk.UserID]*watched{}, left: map[talk.UserID]struct{}{},
+		unsure: make(chan struct{}, 1), walk: make(chan struct{}, 1),
+	}
+	p.forgetOwn()
+	return p
+}
+
+var _ talk.FlipListener = (*Presence)(nil)
+
+// Use gives it the connections of all nodes. Call it before [Presence.Begin].
+func (p *Presence) Use(conns talk.Connections) { p.conns = conns }
+
+func (p *Presence) forgetOwn() {
+	for shard := range p.own {
+		p.own[shard] = map[talk.Connection]struct{}{}
+	}
+}
+
+// name is what this node is called among those that live. It is another one
+// after it was swept.
+func (p *Presence) name() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.named()
+}
+
+func (p *Presence) named() string { return p.Node + "." + strconv.Itoa(p.incarnation) }
+
+// Live is how many nodes live, this one included.
+func (p *Presence) Live() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(1, len(p.live))
+}
+
+// Own is how many connections this node has.
+func (p *Presence) Own() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, shard := range p.own {
+		n += len(shard)
+	}
+	return n
+}
+
+const closeWithin = time.Second
+
+// Attach makes somebody online until detach is called. Where Redis is away it
+// will hear of it with the next report.
+func (p *Presence) Attach(ctx context.Context, user talk.UserID, _ talk.SessionID) (detach func(atOnce bool)) {
+	conn := talk.Connection{User: user, ID: rand.Text()[:16]}
+	shard := talk.PresenceShard(user)
+	p.mu.Lock()
+	p.own[shard][conn] = struct{}{}
+	name := p.named()
+	p.mu.Unlock()
+	if err := p.conns.Open(ctx, name, conn); err != nil {
+		p.Log.Debug("connection not noted yet", "error", err)
+	}
+	return func(atOnce bool) {
+		p.mu.Lock()
+		_, mine := p.own[shard][conn]
+		delete(p.own[shard], conn)
+		mine = mine && p.named() == name // else it was swept, with all that follows
+		p.mu.Unlock()
+		if mine {
+			p.detach(context.WithoutCancel(ctx), name, conn, atOnce)
+		}
+	}
+}
+
+func (p *Presence) detach(ctx context.Context, name string, conn talk.Connection, atOnce bool) {
+	ctx, cancel := context.WithTimeout(ctx, closeWithin)
+	defer cancel()
+	grace := p.Grace
+	if atOnce {
+		grace = 0
+	}
+	left, err := p.conns.Close(ctx, name, conn, grace)
+	if err != nil || left != 0 {
+		return // others are left; or the next report says that this one is gone, and the walk finds the seat
+	}
+	p.gone([]talk.UserID{conn.User})
+	if atOnce {
+		p.note("seat not vacated", p.Seats.Vacate(ctx, conn.User))
+		return
+	}
+	since := p.Clock()
+	time.AfterFunc(min(holdAfter, p.Grace/2), func() { p.hold(conn.User, since) })
+}
+
+// holdAfter is how long somebody may be without a connection before others
+// see that they are reconnecting.
+const holdAfter = 3 * time.Second
+
+// hold shows somebody as reconnecting, where they still are without a connection.
+func (p *Presence) hold(user talk.UserID, since time.Time) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	connected, err := p.conns.Connected(ctx, []talk.UserID{user})
+	if there, known := connected[user]; err != nil || !known || there {
+		return // the walk comes by where that could not be known
+	}
+	p.note("seat not held", p.Seats.Lose(ctx, user, since))
+}
+
+func (p *Presence) note(what string, err error) {
+	if err != nil {
+		p.Log.Warn("presence: "+what, "error", err)
+	}
+}
+
+// gone notes that people were last seen now.
+func (p *Presence) gone(users []talk.UserID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, user := range users {
+		p.left[user] = struct{}{}
+	}
+}
+
+// Seated is told by somebody's personal stream how they sit, when it begins to
+// follow a room, and whenever their seat changes: a seat that is held for them
+// is given back.
+func (p *Presence) Seated(ctx context.Context, user talk.UserID, state talk.ParticipantState) {
+	if state == talk.Reconnecting {
+		p.note("seat not given back", p.Seats.Return(ctx, user))
+	}
+	p.note("seat not attended", p.Nodes.Attend(ctx, user))
+}
+
+// Of returns the presence of those of users who exist, in the order asked for.
+func (p *Presence) Of(ctx context.Context, users []talk.UserID) ([]talk.Presence, error) {
+	where, err := p.Nodes.Whereabouts(ctx, users)
+	if err != nil {
+		return nil, err
+	}
+	online, err := p.conns.Online(ctx, users)
+	if err != nil {
+		online = nil // what was last known, then
+	}
+	known := map[talk.UserID]talk.Whereabouts{}
+	for _, w := range where {
+		known[w.UserID] = w
+	}
+	var all []talk.Presence
+	for _, user := range users {
+		if w, exists := known[user]; exists {
+			all = append(all, p.presence(w, online))
+		}
+	}
+	return all, nil
+}
+
+func (p *Presence) presence(w talk.Whereabouts, online map[talk.UserID]bool) talk.Presence {
+	there, known := online[w.UserID]
+	if !known {
+		there = p.last(w.UserID)
+	}
+	presence := talk.Presence{UserID: w.UserID, Online: there, LastSeenAt: w.LastSeenAt, Stale: !known}
+	if there {
+		presence.RoomID, presence.LastSeenAt = w.RoomID, p.Clock()
+	}
+	return presence
+}
+
+// last is whether somebody was online when this node last knew.
+func (p *Presence) last(user talk.UserID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn := range p.own[talk.PresenceShard(user)] {
+		if conn.User == user {
+			return true
+		}
+	}
+	w := p.watched[user]
+	return w != nil && w.online
+}
+
+// Count is how many are online; while Redis is away, as many as were.
+func (p *Presence) Count(ctx context.Context) int {
+	n, err := p.conns.Count(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		p.count = n
+	}
+	return p.count
+}
+
+// Page lists up to limit people who are online, after a place; done where
+// there are no more. While Redis is away it lists whom this node is connected
+// to.
+func (p *Presence) Page(ctx context.Context, shard int, after talk.UserID, limit int) (users []talk.UserID, nextShard int, done bool) {
+	for shard < talk.PresenceShards {
+		part, err := p.conns.Page(ctx, shard, after, limit-len(users))
+		if err != nil {
+			part = p.ownPage(shard, after, limit-len(users))
+		}
+		users = append(users, part...)
+		if len(users) == limit {
+			return users, shard, false
+		}
+		shard, after = shard+1, ""
+	}
+	return users, shard, true
+}
+
+func (p *Presence) ownPage(shard int, after talk.UserID, limit int) []talk.UserID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	there := map[talk.UserID]struct{}{}
+	for conn := range p.own[shard] {
+		if conn.User > after {
+			there[conn.User] = struct{}{}
+		}
+	}
+	users := slices.Sorted(maps.Keys(there))
+	return users[:min(limit, len(users))]
+}

@@ -1,0 +1,229 @@
+package live
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// watched is somebody whom watches of this node are about.
+type watched struct {
+	online  bool
+	room    talk.RoomID
+	seq     int64  // of their topic, as of room
+	flips   uint64 // heard so far: a reading that began before the last one is not newer
+	watches map[*PresenceWatch]struct{}
+}
+
+// PresenceWatch hears who of some people comes, goes and moves. One goroutine
+// takes from it.
+type PresenceWatch struct {
+	presence *Presence
+	users    []talk.UserID
+
+	mu      sync.Mutex
+	changed map[talk.UserID]struct{}
+	told    map[talk.UserID]talk.Presence // what the listener knows
+	arrived chan struct{}
+}
+
+// Watch returns the presence of those of users who exist, in the order asked
+// for, and a watch that hears of every change after that.
+func (p *Presence) Watch(ctx context.Context, users []talk.UserID) ([]talk.Presence, *PresenceWatch, error) {
+	w := &PresenceWatch{
+		presence: p, users: users, arrived: make(chan struct{}, 1),
+		changed: map[talk.UserID]struct{}{}, told: map[talk.UserID]talk.Presence{},
+	}
+	p.mu.Lock()
+	for _, user := range users {
+		if p.watched[user] == nil {
+			p.watched[user] = &watched{watches: map[*PresenceWatch]struct{}{}}
+		}
+		p.watched[user].watches[w] = struct{}{}
+	}
+	p.mu.Unlock()
+	if err := p.reread(ctx, users); err != nil {
+		w.Close()
+		return nil, nil, err
+	}
+	first, err := p.Of(ctx, users)
+	if err != nil {
+		w.Close()
+		return nil, nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range first {
+		w.told[first[i].UserID] = first[i]
+	}
+	return first, w, nil
+}
+
+// Close ends the watch.
+func (w *PresenceWatch) Close() {
+	p := w.presence
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, user := range w.users {
+		if known := p.watched[user]; known != nil {
+			delete(known.watches, w)
+			if len(known.watches) == 0 {
+				delete(p.watched, user)
+			}
+		}
+	}
+}
+
+// Wait returns once something may have changed since the last Take, or with
+// the cause of ctx's end.
+func (w *PresenceWatch) Wait(ctx context.Context) error {
+	select {
+	case <-w.arrived:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Take returns what has changed, as it is now. It does not wait.
+func (w *PresenceWatch) Take() []talk.Presence {
+	w.mu.Lock()
+	users := make([]talk.UserID, 0, len(w.changed))
+	for user := range w.changed {
+		users = append(users, user)
+	}
+	clear(w.changed)
+	w.mu.Unlock()
+	slices.Sort(users)
+	var all []talk.Presence
+	for _, user := range users {
+		now, known := w.presence.now(user)
+		before, existed := w.told[user]
+		if !known || !existed || before.Online == now.Online && (!now.Online || before.RoomID == now.RoomID) {
+			continue
+		}
+		w.told[user] = now
+		all = append(all, now)
+	}
+	return all
+}
+
+// now is somebody's presence as this node knows it.
+func (p *Presence) now(user talk.UserID) (talk.Presence, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.watched[user]
+	if w == nil {
+		return talk.Presence{}, false
+	}
+	presence := talk.Presence{UserID: user, Online: w.online, LastSeenAt: p.Clock()}
+	if w.online {
+		presence.RoomID = w.room
+	}
+	return presence, true
+}
+
+// tell is called with the lock held.
+func (w *watched) tell(user talk.UserID) {
+	for watch := range w.watches {
+		watch.mu.Lock()
+		watch.changed[user] = struct{}{}
+		watch.mu.Unlock()
+		signal(watch.arrived)
+	}
+}
+
+// Flipped says that somebody is online now, or offline.
+func (p *Presence) Flipped(user talk.UserID, online bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w := p.watched[user]; w != nil {
+		w.flips++
+		if w.online != online {
+			w.online = online
+			w.tell(user)
+		}
+	}
+}
+
+// Follow takes events: somebody's own say where they sit.
+func (p *Presence) Follow(e talk.Event) {
+	moved, ok := e.Fact.(talk.Moved)
+	if !ok {
+		return
+	}
+	user := talk.UserID(e.Topic[len("user:"):])
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w := p.watched[user]; w != nil && e.Seq > w.seq {
+		w.seq, w.room = e.Seq, moved.RoomID
+		w.tell(user)
+	}
+}
+
+// Told takes what this node has committed.
+func (p *Presence) Told(told talk.Told) {
+	for _, e := range told.Events {
+		p.Follow(e)
+	}
+}
+
+// Unsure has everybody who is watched looked at again.
+func (p *Presence) Unsure() { signal(p.unsure) }
+
+// refresh looks at everybody who is watched again.
+func (p *Presence) refresh(ctx context.Context) {
+	p.mu.Lock()
+	users := make([]talk.UserID, 0, len(p.watched))
+	for user := range p.watched {
+		users = append(users, user)
+	}
+	p.mu.Unlock()
+	for part := range slices.Chunk(users, seatsAtOnce) {
+		p.note("presence not read", p.reread(ctx, part))
+	}
+}
+
+// reread brings what is known of people up to date. Who cannot be read keeps
+// what was known.
+func (p *Presence) reread(ctx context.Context, users []talk.UserID) error {
+	before := map[talk.UserID]uint64{}
+	p.mu.Lock()
+	for _, user := range users {
+		if w := p.watched[user]; w != nil {
+			before[user] = w.flips
+		}
+	}
+	p.mu.Unlock()
+	where, err := p.Nodes.Whereabouts(ctx, users)
+	if err != nil {
+		return err
+	}
+	online, err := p.conns.Online(ctx, users)
+	if err != nil {
+		online = nil // flips are heard, or everything is read again, once Redis is back
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, found := range where {
+		w := p.watched[found.UserID]
+		if w == nil {
+			continue
+		}
+		there, known := online[found.UserID]
+		flipped := known && w.flips == before[found.UserID] && w.online != there
+		moved := found.Seq > w.seq && w.room != found.RoomID
+		if flipped {
+			w.online = there
+		}
+		if found.Seq > w.seq {
+			w.seq, w.room = found.Seq, found.RoomID
+		}
+		if flipped || moved {
+			w.tell(found.UserID)
+		}
+	}
+	return nil
+}
