@@ -86,16 +86,35 @@ func (h *hearing) finished(within time.Duration) error {
 }
 
 // names spells ids as people and rooms are called in a test.
-type names map[string]string
+type names struct {
+	mu    sync.Mutex
+	known map[string]string
+}
 
-func (n names) of(id string) string {
-	if name, ok := n[id]; ok {
+func called(pairs ...string) *names {
+	n := &names{known: map[string]string{}}
+	for i := 0; i < len(pairs); i += 2 {
+		n.call(pairs[i], pairs[i+1])
+	}
+	return n
+}
+
+func (n *names) call(id, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.known[id] = name
+}
+
+func (n *names) of(id string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if name, ok := n.known[id]; ok {
 		return name
 	}
 	return id
 }
 
-func spellPresence(n names, p *free2talkv1.Presence) string {
+func spellPresence(n *names, p *free2talkv1.Presence) string {
 	state := "offline"
 	if p.GetOnline() {
 		state = "online"
@@ -110,7 +129,7 @@ func spellPresence(n names, p *free2talkv1.Presence) string {
 }
 
 // watchPresence hears of people until ctx ends; the snapshot is one line each.
-func watchPresence(ctx context.Context, t *testing.T, c *client.Client, n names, ids ...string) *hearing {
+func watchPresence(ctx context.Context, t *testing.T, c *client.Client, n *names, ids ...string) *hearing {
 	t.Helper()
 	h := newHearing(t)
 	stream, err := c.Presence.WatchPresence(ctx, &free2talkv1.WatchPresenceRequest{UserIds: ids})
@@ -141,7 +160,7 @@ func watchPresence(ctx context.Context, t *testing.T, c *client.Client, n names,
 }
 
 // connectAs opens somebody's own stream until ctx ends.
-func connectAs(ctx context.Context, t *testing.T, c *client.Client, n names) *hearing {
+func connectAs(ctx context.Context, t *testing.T, c *client.Client, n *names) *hearing {
 	t.Helper()
 	h := newHearing(t)
 	stream, err := c.Presence.Connect(ctx, &free2talkv1.ConnectRequest{})
@@ -161,7 +180,7 @@ func connectAs(ctx context.Context, t *testing.T, c *client.Client, n names) *he
 	return h
 }
 
-func spellPersonal(n names, res *free2talkv1.ConnectResponse) string {
+func spellPersonal(n *names, res *free2talkv1.ConnectResponse) string {
 	switch e := res.GetEvent().(type) {
 	case *free2talkv1.ConnectResponse_Snapshot:
 		line := "snapshot"
@@ -217,7 +236,7 @@ func TestPresence(t *testing.T) {
 func comeAndGo(t *testing.T, w *world) {
 	ada, eve := w.person(), w.person()
 	near, far := w.nodes[0], w.nodes[len(w.nodes)-1]
-	n := names{ada.id(): "ada"}
+	n := called(ada.id(), "ada")
 	seen := watchPresence(t.Context(), t, w.as(far, eve), n, ada.id())
 	seen.await(5*time.Second, 0, "is ada offline")
 	first, closeFirst := context.WithCancel(t.Context())
@@ -229,8 +248,7 @@ func comeAndGo(t *testing.T, w *world) {
 	connectAs(second, t, w.as(far, ada), n).await(5*time.Second, 0, "snapshot")
 	closeFirst()
 	room := w.room(ada, 3)
-	n[room.GetId()] = "the room"
-	seen.await(5*time.Second, 0, "ada online in the room")
+	seen.await(5*time.Second, 0, "ada online in "+room.GetId())
 	closeSecond()
 	seen.await(10*time.Second, 0, "ada offline")
 	if lines := seen.all(); len(lines) != 4 {
@@ -243,9 +261,9 @@ func comeAndGo(t *testing.T, w *world) {
 func heldSeats(t *testing.T, w *world) {
 	ada, bob := w.person(), w.person()
 	near, far := w.nodes[0], w.nodes[len(w.nodes)-1]
-	n := names{ada.id(): "ada", bob.id(): "bob"}
+	n := called(ada.id(), "ada", bob.id(), "bob")
 	room := w.room(ada, 3)
-	n[room.GetId()] = "the room"
+	n.call(room.GetId(), "the room")
 	join(t, w.as(far, bob), room.GetId())
 	bobs := connectAs(t.Context(), t, w.as(far, bob), n)
 	bobs.await(5*time.Second, 0, "snapshot the room")
@@ -266,11 +284,11 @@ func heldSeats(t *testing.T, w *world) {
 func followed(t *testing.T, w *world) {
 	ada, bob := w.person(), w.person()
 	near, far := w.nodes[0], w.nodes[len(w.nodes)-1]
-	n := names{ada.id(): "ada", bob.id(): "bob"}
+	n := called(ada.id(), "ada", bob.id(), "bob")
 	bobs := connectAs(t.Context(), t, w.as(far, bob), n)
 	bobs.await(5*time.Second, 0, "snapshot")
 	room := w.room(ada, 3)
-	n[room.GetId()] = "the room"
+	n.call(room.GetId(), "the room")
 	join(t, w.as(near, bob), room.GetId())
 	at := bobs.await(5*time.Second, 0, "room changed the room")
 	adas := w.as(near, ada)
@@ -288,7 +306,7 @@ func followed(t *testing.T, w *world) {
 func loggedOut(t *testing.T, w *world) {
 	ada, eve := w.person(), w.person()
 	near, far := w.nodes[0], w.nodes[len(w.nodes)-1]
-	n := names{ada.id(): "ada"}
+	n := called(ada.id(), "ada")
 	seen := watchPresence(t.Context(), t, w.as(far, eve), n, ada.id())
 	adas := w.as(near, ada)
 	stream := connectAs(t.Context(), t, w.as(far, ada), n)
