@@ -186,7 +186,7 @@ func (w *world) besiege(name string, n int) <-chan error {
 	}
 	w.eventually(10*time.Second, "the gate is held", func() bool {
 		stats := gate.Stats()
-		return stats.Running == int64(runtime.GOMAXPROCS(0)) && stats.Queued+stats.Running == int64(n)
+		return stats.Running == int64(crowdOf/4) && stats.Queued+stats.Running == int64(n)
 	})
 	return results
 }

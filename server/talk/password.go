@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync/atomic"
 
@@ -56,13 +55,13 @@ type Passwords struct {
 // NewPasswords opens a gate for so many hashes at a time. Zero means GOMAXPROCS.
 func NewPasswords(hashes int) *Passwords {
 	if hashes == 0 {
-		hashes = runtime.GOMAXPROCS(0)
+		hashes = processors
 	}
 	// A random key is the hash of no password that anybody will find.
 	nobody := today.encode(random(today.salt), random(today.key))
 	return &Passwords{
 		gate: semaphore.NewWeighted(int64(hashes)), size: int64(hashes),
-		nobody: nobody, hash: argon2id,
+		nobody: nobody, hash: argon2idApart,
 	}
 }
 
@@ -134,6 +133,10 @@ func (p *Passwords) compute(ctx context.Context, a argon, password string, salt 
 	defer p.running.Add(-1)
 	p.done.Add(1)
 	return p.hash(a, password, salt), nil
+}
+
+func argon2idApart(a argon, password string, salt []byte) []byte {
+	return apart(func() []byte { return argon2id(a, password, salt) })
 }
 
 func argon2id(a argon, password string, salt []byte) []byte {
