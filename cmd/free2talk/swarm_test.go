@@ -1,0 +1,371 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/free2talk/free2talk/client"
+	free2talkv1 "github.com/free2talk/free2talk/gen/free2talk/v1"
+	"github.com/free2talk/free2talk/internal/testenv"
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// swarm is many clients on whichever nodes there are: some watch rooms, some
+// act in them, and in the end all must have seen the same.
+type swarm struct {
+	*world
+	t        *testing.T
+	rooms    []*free2talkv1.Room
+	watchers []*watcher
+	http     *http.Client
+
+	mu    sync.Mutex
+	doors []string // addresses of nodes that take calls
+
+	acts, refused, unknown atomic.Int64
+	acked                  sync.Map // message id → when its sender heard that it was posted
+	lags                   lags
+}
+
+// lags are how long after its acknowledgement an event arrived.
+type lags struct {
+	mu  sync.Mutex
+	all []time.Duration
+}
+
+func (l *lags) add(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, d)
+}
+
+func (l *lags) percentile(p float64) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.all) == 0 {
+		return 0
+	}
+	slices.Sort(l.all)
+	return l.all[int(float64(len(l.all)-1)*p)]
+}
+
+// watcher is one client that keeps the state of a room by its events.
+type watcher struct {
+	room      string
+	mu        sync.Mutex
+	state     client.RoomState
+	seq       uint64
+	snapshots map[free2talkv1.SnapshotReason]int
+	resumed   int
+	events    int
+	faults    []string
+	err       error
+	over      chan struct{}
+}
+
+func newSwarm(t *testing.T, w *world, rooms, watchers int) *swarm {
+	s := &swarm{world: w, t: t}
+	for _, n := range w.nodes {
+		s.open(n)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 256
+	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", s.door())
+	}
+	s.http = &http.Client{Transport: transport}
+	t.Cleanup(transport.CloseIdleConnections)
+	for range rooms {
+		s.rooms = append(s.rooms, w.room(w.person(), 12))
+	}
+	for i := range watchers {
+		s.watchers = append(s.watchers, &watcher{
+			room: s.rooms[i%rooms].GetId(), snapshots: map[free2talkv1.SnapshotReason]int{}, over: make(chan struct{}),
+		})
+	}
+	return s
+}
+
+func (s *swarm) open(n *testNode) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doors = append(s.doors, n.url[len("http://"):])
+}
+
+func (s *swarm) shut(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doors = slices.DeleteFunc(s.doors, func(door string) bool { return door == address })
+}
+
+func (s *swarm) door() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.doors) == 0 {
+		return "127.0.0.1:1" // nobody
+	}
+	return s.doors[rand.IntN(len(s.doors))]
+}
+
+// anywhere is a client of p on whichever node its connections come to.
+func (s *swarm) anywhere(p *person, retries client.Retries) *client.Client {
+	s.t.Helper()
+	c, err := client.New("http://swarm.test", client.WithHTTPClient(s.http), client.WithRetries(retries),
+		client.WithTokens(tokensOf(p.grant)), client.WithJSON())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+func (w *watcher) follow(ctx context.Context, s *swarm, c *client.Client) {
+	defer close(w.over)
+	for event, err := range c.WatchRoom(ctx, w.room) {
+		w.mu.Lock()
+		if err != nil {
+			w.err = err
+		} else {
+			w.take(s, event)
+		}
+		w.mu.Unlock()
+	}
+}
+
+// take checks E1 and E4 as it goes: seq strictly rises, and versions have no
+// gap that a snapshot does not fill.
+func (w *watcher) take(s *swarm, event *free2talkv1.WatchRoomResponse) {
+	if err := w.state.Apply(event); err != nil {
+		w.faults = append(w.faults, err.Error())
+	}
+	switch {
+	case event.GetSnapshot() != nil:
+		w.snapshots[event.GetSnapshot().GetReason()]++
+	case event.GetResumed() != nil:
+		w.resumed++
+		return // its cursor is the one that was brought
+	default:
+		w.events++
+	}
+	_, seqs, err := placesOf(event.GetCursor())
+	if err != nil || len(seqs) != 1 {
+		w.faults = append(w.faults, fmt.Sprintf("cursor %q: %v", event.GetCursor(), err))
+		return
+	}
+	if event.GetSnapshot() == nil && seqs[0] <= w.seq || seqs[0] < w.seq {
+		w.faults = append(w.faults, fmt.Sprintf("seq %d after %d", seqs[0], w.seq))
+	}
+	w.seq = seqs[0]
+	if at, ok := s.acked.Load(fmt.Sprint(w.room, w.state.Room.GetVersion())); ok && event.GetMessagePosted() == nil {
+		s.lags.add(max(0, time.Since(at.(time.Time))))
+	}
+}
+
+func (w *watcher) version() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state.Room.GetVersion()
+}
+
+// run has all watch while people act, and faults happen, for a while; then it
+// compares what each has seen with what the database holds.
+func (s *swarm) run(actors int, d time.Duration, faults func(ctx context.Context)) {
+	s.t.Helper()
+	ctx, stop := context.WithCancel(s.t.Context())
+	defer stop()
+	patient := client.Retries{Tries: 50, Base: 20 * time.Millisecond, Longest: time.Second}
+	for _, w := range s.watchers {
+		c := s.anywhere(s.person(), patient)
+		go w.follow(ctx, s, c)
+	}
+	people := make([]*person, actors)
+	for i := range people {
+		people[i] = s.person()
+	}
+	acting, quiet := context.WithTimeout(ctx, d)
+	defer quiet()
+	var all sync.WaitGroup
+	for _, p := range people {
+		c := s.anywhere(p, client.Retries{Tries: 1})
+		all.Go(func() { s.act(acting, p, c) })
+	}
+	if faults != nil {
+		all.Go(func() { faults(acting) })
+	}
+	all.Wait()
+	s.compare()
+	s.t.Logf("%d acts, %d refused, %d unknown; lag p50 %v, p99 %v, worst %v over %d", s.acts.Load(), s.refused.Load(), s.unknown.Load(),
+		s.lags.percentile(.5), s.lags.percentile(.99), s.lags.percentile(1), len(s.lags.all))
+	stop()
+	for _, w := range s.watchers {
+		<-w.over
+	}
+}
+
+// act joins, speaks, kicks, hands over and leaves, somewhere.
+func (s *swarm) act(ctx context.Context, p *person, c *client.Client) {
+	for ctx.Err() == nil {
+		room := s.rooms[rand.IntN(len(s.rooms))].GetId()
+		short, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := s.deed(short, c, room)
+		cancel()
+		switch {
+		case err == nil:
+			s.acts.Add(1)
+		case client.Reason(err) != "":
+			s.refused.Add(1)
+		default:
+			s.unknown.Add(1)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(rand.N(40 * time.Millisecond)):
+		}
+	}
+}
+
+func (s *swarm) deed(ctx context.Context, c *client.Client, room string) error {
+	var err error
+	switch rand.IntN(8) {
+	case 0, 1, 2:
+		var reply *free2talkv1.JoinRoomResponse
+		reply, err = c.Rooms.JoinRoom(ctx, &free2talkv1.JoinRoomRequest{RoomId: room, LeaveCurrent: true})
+		if err == nil {
+			s.acked.Store(fmt.Sprint(room, reply.GetRoom().GetVersion()), time.Now())
+		}
+	case 3:
+		_, err = c.Rooms.LeaveRoom(ctx, &free2talkv1.LeaveRoomRequest{RoomId: room})
+	case 4:
+		var seen *free2talkv1.GetRoomResponse
+		seen, err = c.Rooms.GetRoom(ctx, &free2talkv1.GetRoomRequest{Key: &free2talkv1.GetRoomRequest_Id{Id: room}})
+		if people := seen.GetParticipants(); err == nil && len(people) > 0 {
+			_, err = c.Rooms.KickUser(ctx, &free2talkv1.KickUserRequest{
+				RoomId: room, UserId: people[rand.IntN(len(people))].GetUser().GetId(), BanFor: durationpb.New(0),
+			})
+		}
+	default:
+		_, err = c.Rooms.SendMessage(ctx, &free2talkv1.SendMessageRequest{RoomId: room, Text: "hola"})
+	}
+	return err
+}
+
+// compare is E4: snapshot and events give the room as it is.
+func (s *swarm) compare() {
+	s.t.Helper()
+	store := s.nodes[len(s.nodes)-1].store
+	for i, w := range s.watchers {
+		var want *free2talkv1.GetRoomResponse
+		s.eventually(20*time.Second, fmt.Sprintf("watcher %d of %d has seen all that happened: %v", i, len(s.watchers), w), func() bool {
+			now, err := store.LiveRoom(s.t.Context(), talkRoom(w.room))
+			return err == nil && w.version() == now.Version
+		})
+		n := s.nodes[len(s.nodes)-1]
+		reply, err := s.client(n).Rooms.GetRoom(s.t.Context(), &free2talkv1.GetRoomRequest{Key: &free2talkv1.GetRoomRequest_Id{Id: w.room}})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		want = reply
+		w.mu.Lock()
+		got := &free2talkv1.GetRoomResponse{Room: w.state.Room, Participants: w.state.Participants}
+		if !proto.Equal(got, want) {
+			s.t.Errorf("watcher %d has made\n%v\nGetRoom says\n%v", i, got, want)
+		}
+		if len(w.faults) > 0 || w.err != nil && !errors.Is(w.err, context.Canceled) {
+			s.t.Errorf("watcher %d, %v: %d faults: %.5q", i, w.err, len(w.faults), w.faults)
+		}
+		w.mu.Unlock()
+	}
+}
+
+// String is for messages of failing tests.
+func (w *watcher) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return fmt.Sprintf("version %d, seq %d, %d events, %d resumed, snapshots %v, error %v", w.state.Room.GetVersion(), w.seq, w.events, w.resumed, w.snapshots, w.err)
+}
+
+// E1 to E4, without faults: every event reaches everybody, in order, and only
+// one snapshot is ever sent.
+func TestE1_every_watcher_sees_everything_in_order(t *testing.T) {
+	w := newWorld(t, onPostgres, 3)
+	s := newSwarm(t, w, testenv.Effort(4, 10), testenv.Effort(24, 100))
+	s.run(testenv.Effort(12, 40), testenv.Effort(5*time.Second, 5*time.Minute), nil)
+	for i, w := range s.watchers {
+		if len(w.snapshots) != 1 || w.snapshots[free2talkv1.SnapshotReason_SNAPSHOT_REASON_STARTED] != 1 || w.resumed != 0 || w.events == 0 {
+			t.Errorf("watcher %d: %v", i, w)
+		}
+	}
+}
+
+// E2: the connections of Pub/Sub are cut all the time, Redis is frozen in the
+// middle, nodes leave and come; nothing is lost.
+func TestE2_nothing_is_lost_while_buses_break_and_nodes_leave(t *testing.T) {
+	own := testenv.StartRedis(t)
+	w := newWorld(t, backend{"own redis", 3, func(t testing.TB, s *Settings) {
+		s.DatabaseURL, s.RedisURL = testenv.Postgres(t), own.URL()
+	}}, 3)
+	s := newSwarm(t, w, testenv.Effort(3, 10), testenv.Effort(15, 100))
+	s.run(testenv.Effort(8, 40), testenv.Effort(14*time.Second, 5*time.Minute), func(ctx context.Context) {
+		s.cutBuses(ctx, own.URL(), 4)
+		s.replaceNode(ctx)
+		own.Stop()
+		wait(ctx, testenv.Effort(3*time.Second, 30*time.Second))
+		own.Cont()
+		s.cutBuses(ctx, own.URL(), 2)
+	})
+	resumed := 0
+	for _, w := range s.watchers {
+		resumed += w.resumed
+	}
+	t.Logf("%d resumptions", resumed)
+	if resumed == 0 {
+		t.Error("a node left and nobody resumed")
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// cutBuses cuts every Pub/Sub connection, again and again.
+func (s *swarm) cutBuses(ctx context.Context, url string, times int) {
+	options, err := redis.ParseURL(url)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	admin := redis.NewClient(options)
+	defer admin.Close()
+	for range times {
+		wait(ctx, testenv.Effort(500*time.Millisecond, 5*time.Second))
+		if err := admin.Do(context.WithoutCancel(ctx), "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil {
+			s.t.Logf("cut: %v", err)
+		}
+	}
+}
+
+// replaceNode has a node join, and the first leave.
+func (s *swarm) replaceNode(context.Context) {
+	old := s.nodes[0]
+	s.open(s.start())
+	s.shut(old.url[len("http://"):])
+	old.stop()
+	s.nodes = s.nodes[1:]
+}
+
+func talkRoom(id string) talk.RoomID { return talk.RoomID(id) }
