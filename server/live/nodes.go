@@ -23,7 +23,8 @@ const (
 	sweepAfter  = 10 * time.Second // of unbroken renewals
 	stepWithin  = 5 * time.Second
 	seatsAtOnce = 100
-	seatsBeside = 4 // changes under way at once
+	seatsLater  = 1500 * time.Millisecond // first offline, then up: otherwise others would hear that they sit nowhere, and then that they are gone
+	seatsBeside = 4                       // changes under way at once
 )
 
 // Begin makes this node one of those that live.
@@ -207,7 +208,7 @@ func (p *Presence) beside(users []talk.UserID, do func(talk.UserID)) {
 // expireSeats frees the seats that have been held for as long as the grace;
 // who has a connection after all gets theirs back.
 func (p *Presence) expireSeats(ctx context.Context) {
-	seats, err := p.Nodes.LostSeats(ctx, p.Clock().Add(-p.Grace), seatsAtOnce)
+	seats, err := p.Nodes.LostSeats(ctx, p.Clock().Add(-p.Grace-seatsLater), seatsAtOnce)
 	if err != nil || len(seats) == 0 {
 		return
 	}
