@@ -1,5 +1,5 @@
 // Package cache holds everything that lives in Redis: the cache of rooms and
-// people, the notes on sessions, and the limiter. The database holds the
+// people, the notes on sessions, the limiter, the bus and who is connected. The database holds the
 // truth; what is here makes it fast, and losing it costs speed alone.
 //
 // # Terms
@@ -50,6 +50,24 @@
 //	(absence of any of these                                        15–30 s)
 //	session:{<id>}                          last use, a hint        7 d
 //	rl:<policy>:<limit>/<window>:{<key>}    sliding log             the window
+//	presence:{<shard>}:conns:<user>         connection → node       2 h
+//	presence:{<shard>}:node:<node>          what a node holds       10 min
+//	presence:{<shard>}:online               who is online           10 min
+//	presence:{<shard>}:leaving              when graces end         10 min
+//	presence:{<shard>}:reported             nodes that reported     10 min
+//	presence:{<shard>}:whole                all of them have        10 s
+//	presence:{<shard>}:swept:<node>         is refused              1 h
+//
+// # Events and presence
+//
+// Events of a topic are published on events:{<shard>}:<topic>, by sharded
+// Pub/Sub on a Cluster; every commit is told on events, which wakes who reads
+// the table. A subscription pings itself, and says when messages were lost.
+//
+// People are spread over sixteen shards, each in one slot. A script that takes
+// somebody online or offline publishes it on presence:{<shard>}:flips. A shard
+// is whole where every live node has said what it holds; where it is not, as
+// after a FLUSHALL, nothing expires and nothing is read from it.
 //
 // # The limiter
 //

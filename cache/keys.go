@@ -38,6 +38,13 @@ var table = []keyRow{
 	{"user", "user:{<id>}", "string: a public profile with the current room", userTTL, "Reader", true},
 	{"username", "username:{<folded>}", "string: a user's id", usernameTTL, "Reader", true},
 	{"session", "session:{<id>}", "hash: last use, address, device, generation", sessionTTL, "Sessions", false},
+	{"presence", "presence:{<shard>}:conns:<user>", "hash: connection → node", connsTTL, "Connections", false},
+	{"presence", "presence:{<shard>}:node:<node>", "set: the node's connections, as user and connection", presenceTTL, "Connections", false},
+	{"presence", "presence:{<shard>}:online", "sorted set: who is online, all scores 0", presenceTTL, "Connections", false},
+	{"presence", "presence:{<shard>}:leaving", "sorted set: user → when the grace ends, ms", presenceTTL, "Connections", false},
+	{"presence", "presence:{<shard>}:reported", "set: nodes that have said what they hold", presenceTTL, "Connections", false},
+	{"presence", "presence:{<shard>}:whole", "string: every live node has", wholeTTL, "Connections", false},
+	{"presence", "presence:{<shard>}:swept:<node>", "string: this node is refused", sweptTTL, "Connections", false},
 	{"rl", "rl:<policy>:<limit>/<window>:{<key>}", "sorted set: reservation → when, µs", 0, "Limiter", false},
 }
 
