@@ -54,15 +54,15 @@ func peopled(t *testing.T, store *db.Store) {
 // Each statement breaks one rule, whoever sends it. The key is the constraint
 // that refuses; what stands after a slash only tells them apart.
 var refusedStatements = map[string]string{
-	"participants_one_room_a_user":       `INSERT INTO participants VALUES ('` + bob + `', '` + other + `', 'connected', NOW, NOW)`,
+	"participants_one_room_a_user":       `INSERT INTO participants (user_id, room_id, state, state_since, joined_at) VALUES ('` + bob + `', '` + other + `', 'connected', NOW, NOW)`,
 	"participants_one_room_a_user/moved": `UPDATE participants SET user_id = '` + bob + `' WHERE user_id = '` + eve + `'`,
-	"participants_user_exists":           `INSERT INTO participants VALUES ('` + fresh + `', '` + other + `', 'connected', NOW, NOW)`,
-	"participants_room_exists":           `INSERT INTO participants VALUES ('` + cy + `', '` + fresh + `', 'connected', NOW, NOW)`,
+	"participants_user_exists":           `INSERT INTO participants (user_id, room_id, state, state_since, joined_at) VALUES ('` + fresh + `', '` + other + `', 'connected', NOW, NOW)`,
+	"participants_room_exists":           `INSERT INTO participants (user_id, room_id, state, state_since, joined_at) VALUES ('` + cy + `', '` + fresh + `', 'connected', NOW, NOW)`,
 	"participants_state_known":           `UPDATE participants SET state = 'asleep'`,
-	"rooms_capacity_kept":                `INSERT INTO participants VALUES ('` + cy + `', '` + full + `', 'connected', NOW, NOW)`,
+	"rooms_capacity_kept":                `INSERT INTO participants (user_id, room_id, state, state_since, joined_at) VALUES ('` + cy + `', '` + full + `', 'connected', NOW, NOW)`,
 	"rooms_capacity_kept/moved":          `UPDATE participants SET room_id = '` + full + `' WHERE user_id = '` + eve + `'`,
 	"rooms_capacity_least":               `UPDATE rooms SET capacity = 1 WHERE id = '` + other + `'`,
-	"rooms_closed_is_empty":              `INSERT INTO participants VALUES ('` + cy + `', '` + closed + `', 'connected', NOW, NOW)`,
+	"rooms_closed_is_empty":              `INSERT INTO participants (user_id, room_id, state, state_since, joined_at) VALUES ('` + cy + `', '` + closed + `', 'connected', NOW, NOW)`,
 	"rooms_closed_is_empty/closed":       `UPDATE rooms SET closed_at = NOW, close_reason = 'owner' WHERE id = '` + other + `'`,
 	"rooms_closed_has_reason":            `UPDATE rooms SET close_reason = 'owner' WHERE id = '` + other + `'`,
 	"rooms_count_is_counted":             `UPDATE rooms SET participant_count = 0 WHERE id = '` + other + `'`,

@@ -62,6 +62,7 @@ func (h health) Watch(ctx context.Context, req *healthv1.HealthCheckRequest, str
 	defer again.Stop()
 	said := healthv1.HealthCheckResponse_UNKNOWN
 	for {
+		leaving := h.server.draining.Load() // before the status, which says so too
 		now := h.status(ctx)
 		if !h.knows(req.GetService()) {
 			now = &healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_SERVICE_UNKNOWN}
@@ -72,7 +73,7 @@ func (h health) Watch(ctx context.Context, req *healthv1.HealthCheckRequest, str
 			}
 			said = now.GetStatus()
 		}
-		if h.server.draining.Load() {
+		if leaving {
 			return connect.NewError(connect.CodeUnavailable, "the server is leaving")
 		}
 		select {

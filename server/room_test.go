@@ -253,40 +253,21 @@ func TestListRoomsPages(t *testing.T) {
 	fails(t, err, connect.CodeInvalidArgument, "")
 }
 
-func TestLiveEventsAreNotServedYet(t *testing.T) {
+func TestSendMessage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	ada := s.signUp("ada")
+	ada, bob := s.signUp("ada"), s.signUp("bob")
 	room := ada.open("Tapas and talk").GetId()
-	_, err := s.rooms.SendMessage(ada.ctx(), &freev1.SendMessageRequest{RoomId: room, Text: "hi"})
-	fails(t, err, connect.CodeUnimplemented, "")
-	if !strings.Contains(err.Error(), "live events") {
-		t.Errorf("it does not say what is missing: %v", err)
+	res, err := s.rooms.SendMessage(ada.ctx(), &freev1.SendMessageRequest{RoomId: room, Text: "hi"})
+	if err != nil || res.GetMessageId() == "" {
+		t.Errorf("%v, %v", res, err)
 	}
-	_, err = s.presence.CountOnline(t.Context(), &freev1.CountOnlineRequest{})
-	fails(t, err, connect.CodeUnimplemented, "")
-	_, err = s.presence.GetPresence(ada.ctx(), &freev1.GetPresenceRequest{UserIds: []string{ada.id}})
-	fails(t, err, connect.CodeUnimplemented, "")
-	_, err = s.presence.ListOnlineUsers(ada.ctx(), &freev1.ListOnlineUsersRequest{})
-	fails(t, err, connect.CodeUnimplemented, "")
-	lobby, err := s.rooms.WatchRooms(t.Context(), &freev1.WatchRoomsRequest{})
-	if err == nil {
-		_, err = lobby.Receive()
+	for range 2 {
+		again, err := s.rooms.SendMessage(ada.ctx(), &freev1.SendMessageRequest{RoomId: room, Text: "hi", MessageId: res.GetMessageId()})
+		if err != nil || again.GetMessageId() != res.GetMessageId() {
+			t.Errorf("again: %v, %v", again, err)
+		}
 	}
-	fails(t, err, connect.CodeUnimplemented, "")
-	watch, err := s.rooms.WatchRoom(ada.ctx(), &freev1.WatchRoomRequest{RoomId: room})
-	if err == nil {
-		_, err = watch.Receive()
-	}
-	fails(t, err, connect.CodeUnimplemented, "")
-	people, err := s.presence.WatchPresence(ada.ctx(), &freev1.WatchPresenceRequest{UserIds: []string{ada.id}})
-	if err == nil {
-		_, err = people.Receive()
-	}
-	fails(t, err, connect.CodeUnimplemented, "")
-	mine, err := s.presence.Connect(ada.ctx(), &freev1.ConnectRequest{})
-	if err == nil {
-		_, err = mine.Receive()
-	}
-	fails(t, err, connect.CodeUnimplemented, "")
+	_, err = s.rooms.SendMessage(bob.ctx(), &freev1.SendMessageRequest{RoomId: room, Text: "hi"})
+	fails(t, err, connect.CodeFailedPrecondition, "NOT_IN_ROOM")
 }

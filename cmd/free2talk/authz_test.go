@@ -27,8 +27,6 @@ const (
 	anybody  = "ok            ok           ok           ok           ok           ok           SESSION_REVOKED SESSION_REVOKED"
 	signedIn = "TOKEN_MISSING ok           ok           ok           ok           ok           SESSION_REVOKED SESSION_REVOKED"
 	theOwner = "TOKEN_MISSING NOT_OWNER    NOT_OWNER    ok           NOT_OWNER    NOT_OWNER    SESSION_REVOKED SESSION_REVOKED"
-	public2  = "unimplemented unimplemented unimplemented unimplemented unimplemented unimplemented SESSION_REVOKED SESSION_REVOKED"
-	users2   = "TOKEN_MISSING unimplemented unimplemented unimplemented unimplemented unimplemented SESSION_REVOKED SESSION_REVOKED"
 )
 
 // permissions say of every RPC what each actor hears: "ok", a reason, or the
@@ -99,16 +97,16 @@ var permissions = map[string]struct {
 	}, theOwner},
 	"RoomService.SendMessage": {func(s *scene) proto.Message {
 		return &free2talkv1.SendMessageRequest{RoomId: s.room, Text: "hello"}
-	}, users2},
-	"RoomService.WatchRoom":           {func(s *scene) proto.Message { return &free2talkv1.WatchRoomRequest{RoomId: s.room} }, users2},
-	"RoomService.WatchRooms":          {empty[free2talkv1.WatchRoomsRequest], public2},
-	"PresenceService.Connect":         {empty[free2talkv1.ConnectRequest], users2},
-	"PresenceService.CountOnline":     {empty[free2talkv1.CountOnlineRequest], public2},
-	"PresenceService.GetPresence":     {func(s *scene) proto.Message { return &free2talkv1.GetPresenceRequest{UserIds: []string{s.owner.id()}} }, users2},
-	"PresenceService.ListOnlineUsers": {empty[free2talkv1.ListOnlineUsersRequest], users2},
+	}, "TOKEN_MISSING NOT_IN_ROOM ok ok NOT_IN_ROOM NOT_IN_ROOM SESSION_REVOKED SESSION_REVOKED"},
+	"RoomService.WatchRoom":           {func(s *scene) proto.Message { return &free2talkv1.WatchRoomRequest{RoomId: s.room} }, "TOKEN_MISSING ok ok ok ok KICKED SESSION_REVOKED SESSION_REVOKED"},
+	"RoomService.WatchRooms":          {empty[free2talkv1.WatchRoomsRequest], anybody},
+	"PresenceService.Connect":         {empty[free2talkv1.ConnectRequest], signedIn},
+	"PresenceService.CountOnline":     {empty[free2talkv1.CountOnlineRequest], anybody},
+	"PresenceService.GetPresence":     {func(s *scene) proto.Message { return &free2talkv1.GetPresenceRequest{UserIds: []string{s.owner.id()}} }, signedIn},
+	"PresenceService.ListOnlineUsers": {empty[free2talkv1.ListOnlineUsersRequest], signedIn},
 	"PresenceService.WatchPresence": {func(s *scene) proto.Message {
 		return &free2talkv1.WatchPresenceRequest{UserIds: []string{s.owner.id()}}
-	}, users2},
+	}, signedIn},
 }
 
 func empty[M any, P interface {

@@ -79,7 +79,7 @@ var chapters = []struct {
 	{"moving rooms happens whole or not at all", (*story).move},
 	{"tokens are refreshed and devices signed out", (*story).sessions},
 	{"a password is changed and an account deleted", (*story).account},
-	{"streams wait for their issue", (*story).streams},
+	{"people speak, and are heard", (*story).speak},
 }
 
 func tell(t *testing.T, w *world, p protocol, before func(chapter int)) {
@@ -387,14 +387,33 @@ func (s *story) account() {
 	try(s.clientBy(s.node(), s.by).Register(s.ctx(), "bob-"+s.by.name+"@example.org", "bob-"+s.by.name, password)).must(s)
 }
 
-func (s *story) streams() {
-	_, err := s.ada.Rooms.SendMessage(s.ctx(), &free2talkv1.SendMessageRequest{RoomId: s.room.GetId(), Text: "hello"})
-	s.refused(err, connect.CodeUnimplemented, "")
-	_, err = s.ada.Presence.CountOnline(s.ctx(), &free2talkv1.CountOnlineRequest{})
-	s.refused(err, connect.CodeUnimplemented, "")
-	stream, err := s.ada.Rooms.WatchRoom(s.ctx(), &free2talkv1.WatchRoomRequest{RoomId: s.room.GetId()})
-	if err == nil {
-		_, err = stream.Receive()
+func (s *story) speak() {
+	me := try(s.ada.Auth.GetMe(s.ctx(), &free2talkv1.GetMeRequest{})).must(s)
+	ctx, hangUp := context.WithCancel(s.ctx())
+	defer hangUp()
+	stream := try(s.ada.Rooms.WatchRoom(ctx, &free2talkv1.WatchRoomRequest{RoomId: me.GetOwnedRoomId()})).must(s)
+	if first := try(stream.Receive()).must(s); first.GetSnapshot().GetRoom().GetId() != me.GetOwnedRoomId() {
+		s.t.Fatalf("a room's stream begins with %v", first)
 	}
-	s.refused(err, connect.CodeUnimplemented, "")
+	message := talk.NewID()
+	for range 2 { // a repeat is not posted twice
+		try(s.ada.Rooms.SendMessage(ctx, &free2talkv1.SendMessageRequest{RoomId: me.GetOwnedRoomId(), Text: "hello", MessageId: message})).must(s)
+	}
+	try(s.ada.Rooms.CloseRoom(ctx, &free2talkv1.CloseRoomRequest{RoomId: me.GetOwnedRoomId()})).must(s)
+	var texts []string
+	for {
+		event, err := stream.Receive()
+		if err != nil {
+			break
+		}
+		if posted := event.GetMessagePosted(); posted != nil {
+			texts = append(texts, posted.GetText())
+		}
+	}
+	if !slices.Equal(texts, []string{"hello"}) {
+		s.t.Errorf("heard %q", texts)
+	}
+	try(s.ada.Presence.CountOnline(s.ctx(), &free2talkv1.CountOnlineRequest{})).must(s)
+	_, err := s.ada.Rooms.SendMessage(s.ctx(), &free2talkv1.SendMessageRequest{RoomId: s.room.GetId(), Text: "hello"})
+	s.refused(err, connect.CodeFailedPrecondition, client.ReasonRoomClosed)
 }

@@ -152,7 +152,7 @@ func (w *Writes) Empty() bool {
 
 // After is every room that a change touches, as it is then.
 func (w *Writes) After() []Room {
-	rooms := make([]Room, 0, len(w.NewRooms)+len(w.Rooms))
+	var rooms []Room
 	for _, r := range slices.Concat(w.NewRooms, w.Rooms) {
 		rooms = append(rooms, r.Room)
 	}
