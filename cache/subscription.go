@@ -161,7 +161,7 @@ func (s *subscription) write(ctx context.Context, pubsub *redis.PubSub) {
 	}
 }
 
-// ask brings what is subscribed to to what is wanted.
+// ask subscribes to what is wanted, and to nothing else.
 func (s *subscription) ask(ctx context.Context, pubsub *redis.PubSub) {
 	begin, end := s.difference()
 	short, cancel := context.WithTimeout(ctx, s.redis.config.dialTimeout()+s.redis.config.Timeout)

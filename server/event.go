@@ -125,9 +125,9 @@ const (
 )
 
 // spelled is an event in a codec, made once for all who hear it.
-func spelled(told *live.Told, way int, json bool, make func(talk.Event) proto.Message) ([]byte, error) {
+func spelled(told *live.Told, way int, json bool, message func(talk.Event) proto.Message) ([]byte, error) {
 	if json {
 		way++
 	}
-	return told.Spelled(way, func() ([]byte, error) { return spell(make(told.Event), json) })
+	return told.Spelled(way, func() ([]byte, error) { return spell(message(told.Event), json) })
 }

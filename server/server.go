@@ -108,6 +108,9 @@ func New(c Config) (*Server, error) {
 	}
 	s.streams = live.streams
 	s.streams.check = c.Live.Ended
+	if err := c.Telemetry.live(s.streams, c.Live.Presence); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 

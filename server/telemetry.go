@@ -24,6 +24,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/free2talk/free2talk/server/live"
 	"github.com/free2talk/free2talk/server/talk"
 )
 
@@ -194,6 +195,31 @@ func (t *Telemetry) Passwords(gate *talk.Passwords) error {
 		o.ObserveInt64(running, stats.Running)
 		return nil
 	}, done, refused, queued, running)
+	return err
+}
+
+// live measures the streams of a server, and who is there.
+func (t *Telemetry) live(open *streams, presence *live.Presence) error {
+	if t == nil {
+		return nil
+	}
+	meter := t.meters.Meter(scopeName)
+	count, e1 := meter.Int64ObservableGauge("free2talk.streams", metric.WithDescription("Streams that are open on this node."))
+	connections, e2 := meter.Int64ObservableGauge("free2talk.connections", metric.WithDescription("Personal streams that this node counts as somebody's presence."))
+	online, e3 := meter.Int64ObservableGauge("free2talk.online.users", metric.WithDescription("Users online on all nodes together, as this node last read it."))
+	nodes, e4 := meter.Int64ObservableGauge("free2talk.nodes", metric.WithDescription("Nodes that live, as this node last read it."))
+	if err := errors.Join(e1, e2, e3, e4); err != nil {
+		return err
+	}
+	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		o.ObserveInt64(count, int64(open.count()))
+		if presence != nil {
+			o.ObserveInt64(connections, int64(presence.Own()))
+			o.ObserveInt64(online, int64(presence.LastCount()))
+			o.ObserveInt64(nodes, int64(presence.Live()))
+		}
+		return nil
+	}, count, connections, online, nodes)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -171,12 +172,9 @@ func newEntry(room talk.Room) *entry {
 }
 
 func (e *entry) tag(tag string) {
-	for _, known := range e.tags {
-		if known == tag {
-			return
-		}
+	if !slices.Contains(e.tags, tag) {
+		e.tags = append(e.tags, tag)
 	}
-	e.tags = append(e.tags, tag)
 }
 
 // Filter is which rooms a listener hears of. Zero fields do not filter.
@@ -189,12 +187,7 @@ func (f Filter) finds(e *entry) bool {
 	if f.Level != 0 && e.room.Level != f.Level && e.room.Level != talk.LevelAny {
 		return false
 	}
-	for _, tag := range e.tags {
-		if tag == f.Language {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(e.tags, f.Language)
 }
 
 // Finds reports whether a room is one that f does not hide.

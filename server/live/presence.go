@@ -248,6 +248,13 @@ func (p *Presence) Count(ctx context.Context) int {
 	return p.count
 }
 
+// LastCount is what [Presence.Count] last returned.
+func (p *Presence) LastCount() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count
+}
+
 // Page lists up to limit people who are online, after a place; done where
 // there are no more. While Redis is away it lists whom this node is connected
 // to.
