@@ -50,6 +50,7 @@ type fake struct {
 	heard     map[string]*connect.Header
 	httpCalls []string // method and path of every request
 
+	watchRoom func(context.Context, *free2talkv1.WatchRoomRequest, free2talkv1connect.RoomServiceWatchRoomServerStream) error
 	onRefused func()                // called without the lock
 	onRefresh func(context.Context) // called without the lock, before a refresh is answered
 }
@@ -234,6 +235,11 @@ func room() *free2talkv1.Room {
 		Id: "0198a000-0000-7000-8000-000000000001", Slug: "tapas-y-charla", Name: "Tapas y charla",
 		Languages: []string{"es"}, Capacity: 4, ParticipantCount: 1, Owner: ada,
 	}
+}
+
+// WatchRoom is the test's.
+func (f *fake) WatchRoom(ctx context.Context, req *free2talkv1.WatchRoomRequest, stream free2talkv1connect.RoomServiceWatchRoomServerStream) error {
+	return f.watchRoom(ctx, req, stream)
 }
 
 func (*fake) ListRooms(context.Context, *free2talkv1.ListRoomsRequest) (*free2talkv1.ListRoomsResponse, error) {
