@@ -57,6 +57,7 @@ type Settings struct {
 	TrustedProxies        []netip.Prefix
 	AllowedOrigins        []string
 	PresenceGrace         time.Duration
+	Streams               server.StreamLimits // zero: the usual
 	Unattended            time.Duration
 	MaxCapacity           int
 	LogFormat             string

@@ -245,6 +245,7 @@ func (n *node) openServer(ctx context.Context) (err error) {
 			Accounts: n.accounts,
 			People:   &talk.People{Reader: reader, Outbox: n.outbox},
 		},
+		Streams: n.settings.Streams,
 		Live: server.Live{
 			Hub: n.hub, Lobby: n.lobby, Presence: n.presence, History: n.store, HistoryID: history,
 			Bans: n.bans, Ended: n.revoked.Check, Now: n.clock.Now,
