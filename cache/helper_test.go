@@ -202,3 +202,18 @@ func raw(r *Redis) redis.UniversalClient { return r.client }
 
 // spell is how long a test of chance runs.
 func spell(short time.Duration) time.Duration { return testenv.Effort(short, time.Minute) }
+
+// eventually waits for check, which is looked at again and again.
+func eventually(t testing.TB, check func() bool) {
+	t.Helper()
+	late := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !check() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("not within 20 s")
+		}
+	}
+}

@@ -1,0 +1,251 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// flips hears who goes online and offline.
+type flips struct {
+	mu    sync.Mutex
+	heard []string
+	ready chan struct{}
+	once  sync.Once
+}
+
+func newFlips() *flips { return &flips{ready: make(chan struct{})} }
+
+// Flipped notes a flip.
+func (f *flips) Flipped(user talk.UserID, online bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.heard = append(f.heard, fmt.Sprint(user, " ", online))
+}
+
+// Unsure is that flips are heard from now on.
+func (f *flips) Unsure() { f.once.Do(func() { close(f.ready) }) }
+
+func (f *flips) all() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.heard)
+}
+
+func TestConnections(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, where corner) {
+		for name, test := range map[string]func(*testing.T, *Connections, *flips){
+			"online while any connection is open":          anyConnection,
+			"a grace, and none after a logout":             graces,
+			"a dead node's people leave":                   deadNodes,
+			"what Redis lost is put right, and not before": lostReports,
+			"people are listed page by page":               pages,
+		} {
+			t.Run(name, func(t *testing.T) {
+				where := where
+				where.prefix += strings.ReplaceAll(name, " ", "_") + ":"
+				f := newFlips()
+				c := NewConnections(where.open(t), f)
+				ctx, stop := context.WithCancel(t.Context())
+				var run sync.WaitGroup
+				run.Go(func() { c.Run(ctx) })
+				t.Cleanup(func() {
+					stop()
+					run.Wait()
+				})
+				<-f.ready
+				test(t, c, f)
+			})
+		}
+	})
+}
+
+// whole has node report nothing in every shard, as the only one that lives.
+func whole(t *testing.T, c *Connections, node string, own ...talk.Connection) {
+	t.Helper()
+	for shard := range talk.PresenceShards {
+		var of []talk.Connection
+		for _, conn := range own {
+			if talk.PresenceShard(conn.User) == shard {
+				of = append(of, conn)
+			}
+		}
+		for range 2 { // the first may put Redis right
+			_, err := c.Report(t.Context(), shard, node, []string{node}, of)
+			check(t, err)
+		}
+	}
+}
+
+func online(t *testing.T, c *Connections, user talk.UserID) (there, known bool) {
+	t.Helper()
+	found, err := c.Online(t.Context(), []talk.UserID{user})
+	check(t, err)
+	there, known = found[user]
+	return there, known
+}
+
+// expired takes everybody offline whose grace is over.
+func expired(t *testing.T, c *Connections) (users []talk.UserID) {
+	t.Helper()
+	for shard := range talk.PresenceShards {
+		gone, err := c.Expire(t.Context(), shard)
+		check(t, err)
+		users = append(users, gone...)
+	}
+	return users
+}
+
+func heardSoon(t *testing.T, f *flips, want ...string) {
+	t.Helper()
+	eventually(t, func() bool { return slices.Equal(f.all(), want) })
+}
+
+func anyConnection(t *testing.T, c *Connections, f *flips) {
+	one, two := talk.Connection{User: "ada", ID: "1"}, talk.Connection{User: "ada", ID: "2"}
+	check(t, c.Open(t.Context(), "n1", one))
+	check(t, c.Open(t.Context(), "n2", two))
+	left, err := c.Close(t.Context(), "n1", one, time.Hour)
+	check(t, err)
+	equal(t, "left", left, 1)
+	again, err := c.Close(t.Context(), "n1", one, time.Hour) // it is not there any more
+	check(t, err)
+	equal(t, "left after closing again", again, 1)
+	left, err = c.Close(t.Context(), "n2", two, time.Hour)
+	check(t, err)
+	equal(t, "left", left, 0)
+	heardSoon(t, f, "ada true")
+}
+
+func graces(t *testing.T, c *Connections, f *flips) {
+	whole(t, c, "n1")
+	conn := talk.Connection{User: "ada", ID: "1"}
+	check(t, c.Open(t.Context(), "n1", conn))
+	_, err := c.Close(t.Context(), "n1", conn, time.Hour)
+	check(t, err)
+	if there, known := online(t, c, "ada"); !there || !known {
+		t.Errorf("within the grace: %v, known %v", there, known)
+	}
+	equal(t, "expired within the grace", len(expired(t, c)), 0)
+	check(t, c.Open(t.Context(), "n1", conn))
+	_, err = c.Close(t.Context(), "n1", conn, time.Millisecond)
+	check(t, err)
+	eventually(t, func() bool { return len(expired(t, c)) == 1 })
+	heardSoon(t, f, "ada true", "ada false")
+	check(t, c.Open(t.Context(), "n1", conn))
+	_, err = c.Close(t.Context(), "n1", conn, 0)
+	check(t, err)
+	if there, _ := online(t, c, "ada"); there {
+		t.Error("online after a logout")
+	}
+	heardSoon(t, f, "ada true", "ada false", "ada true", "ada false")
+}
+
+func deadNodes(t *testing.T, c *Connections, f *flips) {
+	conns := map[talk.UserID]talk.Connection{}
+	for i := range 150 {
+		conn := talk.Connection{User: talk.UserID(fmt.Sprint("user", i)), ID: "1"}
+		conns[conn.User] = conn
+		check(t, c.Open(t.Context(), "dead", conn))
+	}
+	check(t, c.Open(t.Context(), "n1", talk.Connection{User: "user0", ID: "2"}))
+	var last []talk.UserID
+	for shard := range talk.PresenceShards {
+		for more := true; more; {
+			var users []talk.UserID
+			var err error
+			users, more, err = c.Sweep(t.Context(), shard, "dead", 0)
+			check(t, err)
+			last = append(last, users...)
+		}
+	}
+	equal(t, "whose last connection it was", len(last), 149)
+	if err := c.Open(t.Context(), "dead", conns["user1"]); !errors.Is(err, talk.ErrNodeSwept) {
+		t.Errorf("a swept node opens: %v", err)
+	}
+	if _, err := c.Report(t.Context(), 0, "dead", []string{"dead"}, nil); !errors.Is(err, talk.ErrNodeSwept) {
+		t.Errorf("a swept node reports: %v", err)
+	}
+	whole(t, c, "n1", talk.Connection{User: "user0", ID: "2"})
+	gone := 0
+	eventually(t, func() bool { gone += len(expired(t, c)); return gone == 149 })
+	eventually(t, func() bool { return len(f.all()) == 150+149 })
+}
+
+func lostReports(t *testing.T, c *Connections, f *flips) {
+	conn := talk.Connection{User: "ada", ID: "1"}
+	shard := talk.PresenceShard("ada")
+	check(t, c.Open(t.Context(), "n1", conn))
+	if _, known := online(t, c, "ada"); known {
+		t.Error("a shard that nobody has reported to is read")
+	}
+	is, err := c.Report(t.Context(), shard, "n1", []string{"n1", "n2"}, []talk.Connection{conn})
+	check(t, err)
+	equal(t, "whole before n2 has reported", is, false)
+	is, err = c.Report(t.Context(), shard, "n2", []string{"n1", "n2"}, nil)
+	check(t, err)
+	equal(t, "whole", is, true)
+	for _, key := range []string{"conns:ada", "node:n1", "online", "leaving", "whole", "reported"} { // as FLUSHALL does
+		check(t, raw(c.redis).Del(t.Context(), c.redis.keys.presence(shard)+key).Err())
+	}
+	if _, known := online(t, c, "ada"); known {
+		t.Error("a shard that lost everything is read")
+	}
+	equal(t, "expired then", len(expired(t, c)), 0)
+	for round := range 3 {
+		for _, node := range []string{"n1", "n2"} {
+			own := []talk.Connection{conn}
+			if node == "n2" {
+				own = nil
+			}
+			is, err = c.Report(t.Context(), shard, node, []string{"n1", "n2"}, own)
+			check(t, err)
+		}
+		if round == 2 && !is {
+			t.Error("not whole again")
+		}
+	}
+	if there, known := online(t, c, "ada"); !there || !known {
+		t.Errorf("then she is online %v, known %v", there, known)
+	}
+	for _, line := range f.all() {
+		equal(t, "flip", line, "ada true")
+	}
+}
+
+func pages(t *testing.T, c *Connections, _ *flips) {
+	want := map[talk.UserID]bool{}
+	for i := range 40 {
+		user := talk.UserID(fmt.Sprintf("user%02d", i))
+		want[user] = true
+		check(t, c.Open(t.Context(), "n1", talk.Connection{User: user, ID: "1"}))
+	}
+	n, err := c.Count(t.Context())
+	check(t, err)
+	equal(t, "count", n, 40)
+	for shard := range talk.PresenceShards {
+		for after := talk.UserID(""); ; {
+			page, err := c.Page(t.Context(), shard, after, 2)
+			check(t, err)
+			if len(page) == 0 {
+				break
+			}
+			for _, user := range page {
+				if !want[user] {
+					t.Errorf("%s is listed twice, or was never there", user)
+				}
+				delete(want, user)
+			}
+			after = page[len(page)-1]
+		}
+	}
+	equal(t, "not listed", len(want), 0)
+}
