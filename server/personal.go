@@ -22,9 +22,8 @@ type personalSource struct {
 	cursor string
 	json   bool
 
-	listener   *live.Listener
+	queue      queue
 	ear, inner *live.Ear // of the user's topic, and of the room's
-	spare      []*live.Told
 	at         personalPlace
 	moved      int64       // the user's seq that the room, as it was last read, includes
 	seated     talk.RoomID // where it was said that the caller sits
@@ -40,8 +39,8 @@ func (s *personalSource) first(ctx context.Context) ([]any, error) {
 		return nil, err
 	}
 	s.detach = s.Presence.Attach(ctx, s.caller.UserID, s.caller.SessionID)
-	s.listener = live.NewListener()
-	if s.ear, err = s.Hub.Listen(ctx, talk.UserTopic(s.caller.UserID), s.listener); err != nil {
+	s.queue = newQueue()
+	if s.ear, err = s.Hub.Listen(ctx, talk.UserTopic(s.caller.UserID), s.queue.listener); err != nil {
 		return nil, err
 	}
 	now, err := s.settle(ctx)
@@ -135,7 +134,7 @@ func (s *personalSource) enter(ctx context.Context, room talk.RoomID) (err error
 	}
 	s.at.room, s.at.roomSeq = room, 0
 	if room != "" {
-		s.inner, err = s.Hub.Listen(ctx, talk.RoomTopic(room), s.listener)
+		s.inner, err = s.Hub.Listen(ctx, talk.RoomTopic(room), s.queue.listener)
 	}
 	return err
 }
@@ -230,20 +229,7 @@ func (s *personalSource) end() error {
 
 // next waits for events.
 func (s *personalSource) next(ctx context.Context) ([]any, error) {
-	for {
-		if err := s.listener.Wait(ctx); err != nil {
-			return nil, err
-		}
-		arrived, kept := s.listener.Take(s.spare)
-		s.spare = arrived
-		if !kept {
-			return nil, talk.ErrSlowConsumer.After(retryDefault)
-		}
-		batch, err := s.handle(ctx, arrived)
-		if len(batch) > 0 || err != nil {
-			return batch, err
-		}
-	}
+	return s.queue.next(ctx, s.handle)
 }
 
 func (s *personalSource) handle(ctx context.Context, arrived []*live.Told) (batch []any, err error) {
@@ -321,6 +307,9 @@ func (s *personalSource) goAway(after time.Duration) any {
 // farewell waits for the event that says that the caller's session has ended:
 // nodes know of it before the event is here.
 func (s *personalSource) farewell(ctx context.Context) []any {
+	if s.queue.listener == nil {
+		return nil // it had not begun
+	}
 	var all []any
 	for !s.ended {
 		batch, err := s.next(ctx)

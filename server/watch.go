@@ -45,6 +45,32 @@ type liveParts struct {
 
 func (l *liveParts) now() *timestamppb.Timestamp { return timestamppb.New(l.Now()) }
 
+// queue is the events that wait for one stream.
+type queue struct {
+	listener *live.Listener
+	spare    []*live.Told
+}
+
+func newQueue() queue { return queue{listener: live.NewListener()} }
+
+// next waits for events of which something is to be sent.
+func (q *queue) next(ctx context.Context, handle func(context.Context, []*live.Told) ([]any, error)) ([]any, error) {
+	for {
+		if err := q.listener.Wait(ctx); err != nil {
+			return nil, err
+		}
+		arrived, kept := q.listener.Take(q.spare)
+		q.spare = arrived
+		if !kept {
+			return nil, talk.ErrSlowConsumer.After(retryDefault)
+		}
+		batch, err := handle(ctx, arrived)
+		if len(batch) > 0 || err != nil {
+			return batch, err
+		}
+	}
+}
+
 // WatchRoom streams one room.
 func (h roomHandler) WatchRoom(ctx context.Context, req *freev1.WatchRoomRequest, _ free2talkv1connect.RoomServiceWatchRoomServerStream) error {
 	return h.live.streams.run(ctx, &roomSource{
@@ -61,11 +87,10 @@ type roomSource struct {
 	cursor string
 	json   bool
 
-	listener *live.Listener
-	ear      *live.Ear
-	spare    []*live.Told
-	seq      int64 // of the last event that was handled
-	over     bool  // the room is closed
+	queue queue
+	ear   *live.Ear
+	seq   int64 // of the last event that was handled
+	over  bool  // the room is closed
 }
 
 // first is the state, or what was missed since the cursor.
@@ -77,8 +102,8 @@ func (s *roomSource) first(ctx context.Context) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.listener = live.NewListener()
-	if s.ear, err = s.Hub.Listen(ctx, talk.RoomTopic(s.id), s.listener); err != nil {
+	s.queue = newQueue()
+	if s.ear, err = s.Hub.Listen(ctx, talk.RoomTopic(s.id), s.queue.listener); err != nil {
 		return nil, err
 	}
 	room, err := s.History.LiveRoom(ctx, s.id)
@@ -207,20 +232,7 @@ func (s *roomSource) message(told *live.Told) (any, error) {
 
 // next waits for events.
 func (s *roomSource) next(ctx context.Context) ([]any, error) {
-	for {
-		if err := s.listener.Wait(ctx); err != nil {
-			return nil, err
-		}
-		arrived, kept := s.listener.Take(s.spare)
-		s.spare = arrived
-		if !kept {
-			return nil, talk.ErrSlowConsumer.After(retryDefault)
-		}
-		batch, err := s.handle(ctx, arrived)
-		if len(batch) > 0 || err != nil {
-			return batch, err
-		}
-	}
+	return s.queue.next(ctx, s.handle)
 }
 
 func (s *roomSource) handle(ctx context.Context, arrived []*live.Told) (batch []any, err error) {
