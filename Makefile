@@ -24,7 +24,7 @@ run: ## serve on http://127.0.0.1:8080, with nothing else installed
 
 .PHONY: test
 test: deps ## all tests, with the race detector, on real servers; PKG=./db/... ARGS='-run X'
-	$(ENV) go test -race -shuffle=on -count=1 -timeout=30m $(ARGS) $(PKG)
+	$(ENV) go test -race -shuffle=on -count=1 -parallel=6 -timeout=30m $(ARGS) $(PKG)
 
 .PHONY: faults
 faults: deps ## the long runs of what `test` runs shortly

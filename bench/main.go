@@ -39,7 +39,7 @@ func main() {
 
 func bench() error {
 	quick := flag.Bool("quick", false, "one short round, to see that it runs; writes nothing")
-	only := flag.String("only", "", "one part: reads, writes, logins or starts; writes nothing")
+	only := flag.String("only", "", "one part: reads, writes, logins, starts or fanout; writes nothing")
 	out := flag.String("o", "docs/performance.md", "where the table is written")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -75,7 +75,7 @@ func (r *run) all(out string) (err error) {
 	parts := []struct {
 		name    string
 		measure func() error
-	}{{"reads", r.reads}, {"writes", r.writes}, {"logins", r.logins}, {"starts", r.starts}}
+	}{{"reads", r.reads}, {"writes", r.writes}, {"logins", r.logins}, {"starts", r.starts}, {"fanout", r.fanout}}
 	defer func() { r.table.show(os.Stdout) }() // what there is, also where a part failed
 	for _, part := range parts {
 		if r.only != "" && r.only != part.name {
@@ -115,10 +115,14 @@ func (r *run) noop() (*process, error) { return start(r.ctx, filepath.Join(r.dir
 // shipped is the server as it is shipped, with everything on: tokens verified,
 // limits counted (and too high to be met), traces sampled at one per cent.
 func (r *run) shipped(c *crowd, prefix string) (*process, error) {
-	return start(r.ctx, filepath.Join(r.dir, "free2talk"), []string{
+	return r.shippedOn(serverCPU, c, prefix)
+}
+
+func (r *run) shippedOn(cpu string, c *crowd, prefix string) (*process, error) {
+	return startOn(r.ctx, cpu, []string{filepath.Join(r.dir, "free2talk")}, []string{
 		"DATABASE_URL=" + c.dsn, "REDIS_URL=" + r.redis.URL(),
 		"FREE2TALK_REDIS_PREFIX=" + prefix,
-		"FREE2TALK_RATE_LIMITS=api=100000/15m,auth=100000/15m",
+		"FREE2TALK_RATE_LIMITS=api=1000000/15m,auth=1000000/15m",
 		"FREE2TALK_LOG_FORMAT=json",
 		"FREE2TALK_TRUSTED_PROXIES=127.0.0.1/32",
 	})

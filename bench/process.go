@@ -26,18 +26,26 @@ type process struct {
 	url  string
 	log  bytes.Buffer
 	gone chan error // what Wait said, once
+
+	besides *process // stops with it; or nil
 }
 
 // start runs a program pinned to the server's processor, and returns once it
 // answers on its port.
 func start(ctx context.Context, program string, env []string, args ...string) (*process, error) {
+	return startOn(ctx, serverCPU, []string{program}, env, args...)
+}
+
+// startOn is start for a program that has words of its own, on one of the
+// processors.
+func startOn(ctx context.Context, cpu string, program, env []string, args ...string) (*process, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	address := net.JoinHostPort("127.0.0.1", port)
 	p := &process{url: "http://" + address}
-	words := append([]string{"-c", serverCPU, program, "--listen", address}, args...)
+	words := append(append([]string{"-c", cpu}, program...), append([]string{"--listen", address}, args...)...)
 	p.cmd = exec.CommandContext(ctx, "taskset", words...)
 	p.cmd.Env = append(append(os.Environ(), "GOMAXPROCS=1"), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
@@ -86,6 +94,11 @@ func (p *process) await(ctx context.Context, path string) error {
 
 // stop ends the server as an operator would, and returns when it has gone.
 func (p *process) stop() error {
+	if p.besides != nil {
+		if err := p.besides.stop(); err != nil {
+			return err
+		}
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}

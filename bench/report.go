@@ -89,7 +89,9 @@ func median[T cmp.Ordered](of []T) T {
 }
 
 // medianOf is the round whose CPU time a call is the median.
-func medianOf(rounds []figures) figures {
-	slices.SortFunc(rounds, func(a, b figures) int { return cmp.Compare(a.cpuPerCall(), b.cpuPerCall()) })
+func medianOf(rounds []figures) figures { return medianBy(rounds, figures.cpuPerCall) }
+
+func medianBy[T any](rounds []T, figure func(T) float64) T {
+	slices.SortFunc(rounds, func(a, b T) int { return cmp.Compare(figure(a), figure(b)) })
 	return rounds[len(rounds)/2]
 }

@@ -1,5 +1,6 @@
 // Command noop is what the shipped server is measured against: Connect
-// handlers that return a constant message, and nothing around them.
+// handlers that return a constant message, and nothing around them; and streams
+// that send each event by itself.
 package main
 
 import (
@@ -23,6 +24,8 @@ type constant struct {
 
 	room *free2talkv1.GetRoomResponse
 	list *free2talkv1.ListRoomsResponse
+
+	watchers *watchers
 }
 
 // GetRoom returns the same room of some 600 bytes.
@@ -44,8 +47,10 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "where to listen")
 	flag.Parse()
 	srv := connect.NewServer()
-	free2talkv1connect.RegisterRoomServiceHandler(srv, newConstant())
+	handler := newConstant()
+	free2talkv1connect.RegisterRoomServiceHandler(srv, handler)
 	mux := http.NewServeMux()
+	mux.HandleFunc("POST /publish", handler.publish)
 	connecthttp.Mount(mux, srv)
 	server := http.Server{Addr: *listen, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	fmt.Fprintln(os.Stderr, server.ListenAndServe())
@@ -60,7 +65,7 @@ func newConstant() constant {
 		Languages: []string{"es-mx", "en"}, Level: free2talkv1.Level_LEVEL_BEGINNER, Capacity: 12, ParticipantCount: 4, Owner: owner,
 		Status: free2talkv1.RoomStatus_ROOM_STATUS_OPEN, Version: 4, CreatedAt: at, UpdatedAt: at,
 	}
-	c := constant{room: &free2talkv1.GetRoomResponse{Room: room}, list: &free2talkv1.ListRoomsResponse{NextPageToken: "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA", TotalSize: 100_000}}
+	c := constant{watchers: &watchers{all: map[chan *free2talkv1.WatchRoomResponse]struct{}{}}, room: &free2talkv1.GetRoomResponse{Room: room}, list: &free2talkv1.ListRoomsResponse{NextPageToken: "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA", TotalSize: 100_000}}
 	for range 4 {
 		c.room.Participants = append(c.room.Participants, &free2talkv1.Participant{
 			User: owner, Role: free2talkv1.ParticipantRole_PARTICIPANT_ROLE_MEMBER,

@@ -171,6 +171,7 @@ func (w *world) rotated(n *testNode, session talk.SessionID) {
 // TestCrash loses the answer to a refresh in each place where it can be lost.
 // The client repeats with the old token and gets the same tokens.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	t.Run("checklist_38_the_server_is_killed_between_commit_and_answer", serverKilled)
 	t.Run("checklist_38_the_way_to_the_client_breaks", clientCut)
 	t.Run("checklist_38_the_way_to_the_database_breaks", databaseCut)

@@ -120,6 +120,7 @@ func (d *doomed) once() {
 
 // P1, D2: a node is killed.
 func TestP1_a_killed_nodes_people_are_offline_within_20s(t *testing.T) {
+	t.Parallel()
 	d := newDoomed(t)
 	began := time.Now()
 	if err := d.child.cmd.Process.Kill(); err != nil {
@@ -131,6 +132,7 @@ func TestP1_a_killed_nodes_people_are_offline_within_20s(t *testing.T) {
 
 // P1: the same while Redis loses everything.
 func TestP1_also_when_redis_is_flushed_at_that_moment(t *testing.T) {
+	t.Parallel()
 	d := newDoomed(t)
 	began := time.Now()
 	if err := d.child.cmd.Process.Kill(); err != nil {
@@ -144,6 +146,7 @@ func TestP1_also_when_redis_is_flushed_at_that_moment(t *testing.T) {
 // P1, P2: a node is frozen for so long that it counts as dead, and wakes: it is
 // right again by itself, and nobody hears a second event.
 func TestP1_a_frozen_node_wakes_without_a_second_event(t *testing.T) {
+	t.Parallel()
 	d := newDoomed(t)
 	began := time.Now()
 	if err := d.child.cmd.Process.Signal(syscall.SIGSTOP); err != nil {

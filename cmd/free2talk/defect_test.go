@@ -23,6 +23,7 @@ import (
 // not here: each by its number in the table that the project began with. Those
 // of presence and of events (9, 13, 14) come with these.
 func TestDefect(t *testing.T) {
+	t.Parallel()
 	for _, defect := range []struct {
 		name string
 		gone func(t *testing.T)

@@ -20,6 +20,7 @@ import (
 // TestEndToEnd walks through the whole product as people would, on every
 // backend and in every protocol, on two nodes where the backend has them.
 func TestEndToEnd(t *testing.T) {
+	t.Parallel()
 	backends := []backend{onEmbedded, onPostgres, onCluster, onSentinel}
 	for _, b := range backends {
 		t.Run(b.name, func(t *testing.T) {
@@ -34,6 +35,7 @@ func TestEndToEnd(t *testing.T) {
 // TestEndToEndWithRedisStopped is the same story, with Redis frozen at its
 // half: every unary call still answers rightly.
 func TestEndToEndWithRedisStopped(t *testing.T) {
+	t.Parallel()
 	for _, p := range protocols {
 		t.Run(p.name, func(t *testing.T) {
 			redis := testenv.StartRedis(t)

@@ -18,6 +18,7 @@ import (
 const soonEnds = 5 * time.Second
 
 func TestStreamsEnd(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, onPostgres, 2)
 	t.Run("checklist_23_a_rotation_leaves_them_open", func(t *testing.T) { rotationLeavesOpen(t, w) })
 	t.Run("checklist_51_by_a_kick", func(t *testing.T) { endedByKick(t, w) })
@@ -128,6 +129,7 @@ func endedBy(t *testing.T, w *world, end func(*testing.T, *person)) {
 // P2, P4: an owner whose connection breaks again and again, in a full room, and
 // who comes back each time within the grace, loses neither seat nor room.
 func TestP2_an_owner_who_comes_back_keeps_everything(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, onPostgres, 2)
 	ada, bob, eve := w.person(), w.person(), w.person()
 	room := w.room(ada, 2)

@@ -261,6 +261,7 @@ func onOwnPostgres(t *testing.T, nodes int) (*world, *testenv.PostgresServer) {
 // TestPostgresRestarts under load: meanwhile every call that needs it hears
 // that waiting helps, and afterwards all is whole.
 func TestPostgresRestarts(t *testing.T) {
+	t.Parallel()
 	w, postgres := onOwnPostgres(t, 2)
 	ada := w.person()
 	before := w.room(ada, 5)
@@ -334,6 +335,7 @@ func (w *world) health(n *testNode) healthv1.HealthCheckResponse_ServingStatus {
 // TestPostgresHasNoConnectionLeft: who needs a new one hears so at once, and
 // not when their time is up.
 func TestPostgresHasNoConnectionLeft(t *testing.T) {
+	t.Parallel()
 	w, postgres := onOwnPostgres(t, 1)
 	ada := w.person()
 	room := w.room(ada, 5)
@@ -362,6 +364,7 @@ func TestPostgresHasNoConnectionLeft(t *testing.T) {
 // held by calls that wait, the next calls end by their own deadline, health is
 // answered, and all is well when the lock goes.
 func TestDatabaseLocked(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, onPostgres, 1)
 	people := make([]*person, 40)
 	for i := range people {

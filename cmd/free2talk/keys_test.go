@@ -234,6 +234,7 @@ func (w *world) anHourOfKeys(clock *talktest.Clock, step func()) {
 
 // TestClocks has nodes whose own clocks are wrong: the database's counts.
 func TestClocks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, onPostgres, 1, plainKeys)
 	for _, off := range []time.Duration{-time.Hour, time.Hour} {
 		w.settings.local = func() time.Time { return time.Now().Add(off) }
@@ -300,6 +301,7 @@ func TestClockSkew(t *testing.T) {
 // TestClockIsSetBack has a machine whose clock is set back by an hour while its
 // node runs, where even the differences of that clock are wrong then.
 func TestClockIsSetBack(t *testing.T) {
+	t.Parallel()
 	clock := talktest.NewClock()
 	w := newWorld(t, onPostgres, 1, withClock(clock.Now))
 	var off atomic.Int64

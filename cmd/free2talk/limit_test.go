@@ -130,6 +130,7 @@ func TestExactlyTheLimitIsAdmittedInEveryWindow(t *testing.T) {
 // L1: the window slides, and it is Redis's clock that it slides by. What Redis
 // wrote down of a flood is read beside it.
 func TestNoWindowThatSlidesAdmitsMoreThanItsLimit(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartRedis(t)
 	w := newWorld(t, onOwnRedis(server), 2, behindProxy, withLimits(t, "api=20/1s,auth=off"))
 	w.redisUsed()
@@ -174,6 +175,7 @@ func TestNoWindowThatSlidesAdmitsMoreThanItsLimit(t *testing.T) {
 
 // Resolution 6: the numbers are part of what is counted.
 func TestNodesWithOtherNumbersDoNotDisturbEachOther(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, onPostgres, 1, behindProxy, withLimits(t, "api=20/1m"))
 	withLimits(t, "api=7/1m")(&w.settings)
 	w.start()
@@ -307,6 +309,7 @@ func TestChecklist12_typos_count_nothing(t *testing.T) {
 // Defect 7; checklist 13: an IPv6 subscriber has a /64 and is one address; who
 // is not believed about addresses has their own.
 func TestChecklist13_addresses_are_counted_as_their_owners_have_them(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, "api=3/1m"))
 	w.redisUsed()
 	for name, spelled := range map[string]struct {
@@ -343,6 +346,7 @@ func TestChecklist13_addresses_are_counted_as_their_owners_have_them(t *testing.
 
 // Checklist 15.
 func TestChecklist15_what_a_node_counted_itself_outlives_a_loss_of_redis(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartRedis(t)
 	w := newWorld(t, onOwnRedis(server), 2, behindProxy, withLimits(t, "api=off"))
 	w.redisUsed()
@@ -363,6 +367,7 @@ func TestChecklist15_what_a_node_counted_itself_outlives_a_loss_of_redis(t *test
 
 // Checklist 14, L2: without Redis each node admits its share.
 func TestChecklist14_without_redis_each_node_admits_its_share(t *testing.T) {
+	t.Parallel()
 	for name, away := range map[string]func(*testenv.Server){"killed": (*testenv.Server).Kill, "frozen": (*testenv.Server).Stop} {
 		t.Run(name, func(t *testing.T) {
 			server := testenv.StartRedis(t)

@@ -126,6 +126,7 @@ func isSnapshot(events []*free2talkv1.WatchRoomResponse) bool {
 }
 
 func TestWatchRoom(t *testing.T) {
+	t.Parallel()
 	for _, b := range []backend{onEmbedded, onPostgres, onCluster, onSentinel} {
 		t.Run(b.name, func(t *testing.T) {
 			w := newWorld(t, b, 2)

@@ -30,6 +30,7 @@ func (w *world) works(t *testing.T, what string, g talk.Grant) pair {
 
 // TestSessionsWithoutRedis takes Redis away in all ways.
 func TestSessionsWithoutRedis(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartRedis(t)
 	redis := askOf(t, server)
 	w := newWorld(t, onOwnRedis(server), 3)
@@ -99,6 +100,7 @@ type outage struct {
 // TestSessionsWithoutTheDatabase takes Postgres away: a client must hear that
 // it is to come back, and never that its session is over.
 func TestSessionsWithoutTheDatabase(t *testing.T) {
+	t.Parallel()
 	server := testenv.StartPostgres(t)
 	w := newWorld(t, backend{"own postgres", 2, func(t testing.TB, s *Settings) {
 		s.DatabaseURL = server.URL()

@@ -220,6 +220,7 @@ func withGrace(d time.Duration) func(*Settings) {
 }
 
 func TestPresence(t *testing.T) {
+	t.Parallel()
 	for _, b := range []backend{onEmbedded, onPostgres, onCluster, onSentinel} {
 		t.Run(b.name, func(t *testing.T) {
 			w := newWorld(t, b, 2, withGrace(2*time.Second))

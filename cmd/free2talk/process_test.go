@@ -307,6 +307,7 @@ func TestProcess_promote_and_rotate_beside_a_server(t *testing.T) {
 // TestProcess_two_nodes: by their flags alone. One that starts after a
 // rotation of the keys and one from before it take each other's tokens.
 func TestProcess_two_nodes(t *testing.T) {
+	t.Parallel()
 	flags := sharedFlags(t)
 	env := []string{"FREE2TALK_SECRET=GmR0c2tYbEwqkl3vD8sOa1uQ5nZxT7pJ"}
 	first := launch(t, env, flags...).serving()
@@ -359,6 +360,7 @@ func (w *world) scrape(p *process) string {
 }
 
 func TestProcess_starts_without_Redis(t *testing.T) {
+	t.Parallel()
 	redis := testenv.StartRedis(t)
 	redis.Kill()
 	p := launch(t, nil, sharedWith(testenv.Postgres(t), redis.URL(), "f2t:")...).serving()
@@ -378,6 +380,7 @@ func TestProcess_starts_without_Redis(t *testing.T) {
 }
 
 func TestProcess_waits_for_Postgres(t *testing.T) {
+	t.Parallel()
 	postgres := testenv.StartPostgres(t)
 	postgres.Kill()
 	url, prefix := testenv.Redis(t)

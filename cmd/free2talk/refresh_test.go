@@ -182,6 +182,7 @@ func (r *reuse) again() []pair {
 }
 
 func TestRefreshAgain(t *testing.T) {
+	t.Parallel()
 	t.Run("checklist_30_at_9_s_the_same_tokens", func(t *testing.T) { reused(t).at9Seconds(t) })
 	t.Run("checklist_30_at_11_s_an_unused_successor_again", func(t *testing.T) { reused(t).unused(t) })
 	t.Run("checklist_30_at_11_s_a_used_successor_ends_the_session", func(t *testing.T) { reused(t).used(t) })

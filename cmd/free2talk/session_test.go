@@ -35,6 +35,7 @@ func tokensOfAll(pairs ...pair) (access, refresh []string) {
 }
 
 func TestSessionsEnd(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, onPostgres, 3)
 	t.Run("checklist_33_S4_a_changed_password_ends_the_others", w.endsByPassword)
 	t.Run("checklist_33_S4_a_deleted_account_ends_all", w.endsByDeletion)

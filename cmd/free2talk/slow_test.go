@@ -21,6 +21,7 @@ import (
 // E2: somebody who never reads is ended, and the others hear everything
 // meanwhile.
 func TestE2_who_never_reads_is_ended_alone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, onPostgres, 1)
 	n := w.nodes[0]
 	ada, eve := w.person(), w.person()
@@ -102,6 +103,7 @@ func TestD2_nothing_is_left_of_streams(t *testing.T) {
 
 // Streams are limited by session, and the limit says so.
 func TestTooManyStreams(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, onEmbedded, 1, func(s *Settings) { s.Streams = server.StreamLimits{Session: 3} })
 	ada := w.person()
 	for i := range 4 {
