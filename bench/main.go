@@ -122,7 +122,7 @@ func (r *run) shippedOn(cpu string, c *crowd, prefix string) (*process, error) {
 	return startOn(r.ctx, cpu, []string{filepath.Join(r.dir, "free2talk")}, []string{
 		"DATABASE_URL=" + c.dsn, "REDIS_URL=" + r.redis.URL(),
 		"FREE2TALK_REDIS_PREFIX=" + prefix,
-		"FREE2TALK_RATE_LIMITS=api=1000000/15m,auth=1000000/15m",
+		"FREE2TALK_RATE_LIMITS=api=100000/15m,auth=100000/15m",
 		"FREE2TALK_LOG_FORMAT=json",
 		"FREE2TALK_TRUSTED_PROXIES=127.0.0.1/32",
 	})
