@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,6 +80,7 @@ type watcher struct {
 	seq       uint64
 	snapshots map[free2talkv1.SnapshotReason]int
 	resumed   int
+	comebacks []time.Time
 	events    int
 	faults    []string
 	err       error
@@ -175,6 +177,7 @@ func (w *watcher) take(s *swarm, event *free2talkv1.WatchRoomResponse) {
 		w.snapshots[event.GetSnapshot().GetReason()]++
 	case event.GetResumed() != nil:
 		w.resumed++
+		w.comebacks = append(w.comebacks, time.Now())
 		return // its cursor is the one that was brought
 	default:
 		w.events++
@@ -411,13 +414,51 @@ func (s *swarm) cutBuses(ctx context.Context, url string) {
 	}
 }
 
-// replaceNode has a node join, and the first leave.
-func (s *swarm) replaceNode(context.Context) {
-	old := s.nodes[0]
-	s.open(s.start())
+// replaceNode has a process join, and the first leave.
+func (s *swarm) replaceNode() {
+	old := s.children[0]
+	s.children = s.children[1:]
+	s.enter()
 	s.shut(old.url[len("http://"):])
-	old.stop()
-	s.nodes = s.nodes[1:]
+	began := time.Now()
+	if err := old.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Error(err)
+	}
+	if code := old.ended(20 * time.Second); code != 0 {
+		s.t.Errorf("a node that leaves exits with %d", code)
+	}
+	s.spread(s.comebacks(began))
+}
+
+// comebacks are when watchers have resumed since a time.
+func (s *swarm) comebacks(since time.Time) (all []time.Time) {
+	for _, w := range s.watchers {
+		w.mu.Lock()
+		for _, at := range w.comebacks {
+			if at.After(since) {
+				all = append(all, at)
+			}
+		}
+		w.mu.Unlock()
+	}
+	return all
+}
+
+// spread checks that of those who came back, where they are many, no half did
+// so in the same half second.
+func (s *swarm) spread(all []time.Time) {
+	slices.SortFunc(all, time.Time.Compare)
+	for i, first := range all {
+		together := 0
+		for _, next := range all[i:] {
+			if next.Sub(first) < 500*time.Millisecond {
+				together++
+			}
+		}
+		if len(all) >= 20 && together > len(all)/2 {
+			s.t.Errorf("of %d who came back %d did so at once", len(all), together)
+		}
+	}
 }
 
 func talkRoom(id string) talk.RoomID { return talk.RoomID(id) }
