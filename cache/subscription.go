@@ -39,10 +39,23 @@ type subscription struct {
 
 	mu     sync.Mutex
 	wanted map[string]struct{}
-	asked  map[string]bool // on this connection, base ones too: whether they are confirmed; nil while there is none
+	asked  map[string]channelState // on this connection, base ones too; nil while there is none
+	first  int                     // of those that it began with: not confirmed yet
 	isUp   bool
 	change chan struct{} // wanted is not asked
 }
+
+// channelState is what the server was asked of a channel. There is never a
+// second question before the first is answered, so that an answer always
+// belongs to what was asked last.
+type channelState int
+
+const (
+	joining  channelState = iota + 1 // one that was added
+	founding                         // one that the connection began with
+	joined
+	parting
+)
 
 // subscribe makes a subscription; nothing happens before [subscription.run].
 // All channels of a sharded one must be of one slot.
@@ -83,7 +96,7 @@ func (s *subscription) changed() {
 func (s *subscription) heard(channel string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.isUp && s.asked[channel]
+	return s.isUp && s.asked[channel] == joined
 }
 
 // up reports whether the connection stands.
@@ -116,7 +129,7 @@ func (s *subscription) session(ctx context.Context) {
 	defer cancel()
 	pubsub := s.redis.client.Subscribe(ctx) // makes its connection at the first channel
 	s.begin()
-	s.ask(ctx, pubsub)
+	s.ask(ctx, pubsub, founding)
 	var writes sync.WaitGroup
 	writes.Go(func() { s.write(ctx, pubsub) })
 	s.read(ctx, pubsub)
@@ -129,7 +142,7 @@ func (s *subscription) session(ctx context.Context) {
 func (s *subscription) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked = map[string]bool{}
+	s.asked, s.first = map[string]channelState{}, 0
 }
 
 func (s *subscription) end() {
@@ -142,7 +155,7 @@ func (s *subscription) end() {
 	}
 }
 
-// write pings, and asks for what is wanted, until ctx ends. That a write
+// write pings, and asks for what is wanted, until ctx ends. That a ping
 // failed is noticed by who reads.
 func (s *subscription) write(ctx context.Context, pubsub *redis.PubSub) {
 	tick := time.NewTicker(pingEvery)
@@ -152,7 +165,7 @@ func (s *subscription) write(ctx context.Context, pubsub *redis.PubSub) {
 		case <-ctx.Done():
 			return
 		case <-s.change:
-			s.ask(ctx, pubsub)
+			s.ask(ctx, pubsub, joining)
 		case <-tick.C:
 			short, cancel := context.WithTimeout(ctx, s.redis.config.Timeout)
 			_ = pubsub.Ping(short)
@@ -161,43 +174,52 @@ func (s *subscription) write(ctx context.Context, pubsub *redis.PubSub) {
 	}
 }
 
-// ask subscribes to what is wanted, and to nothing else.
-func (s *subscription) ask(ctx context.Context, pubsub *redis.PubSub) {
-	begin, end := s.difference()
+// ask subscribes to what is wanted, and to nothing else. What it begins is
+// in the state as until it is confirmed.
+func (s *subscription) ask(ctx context.Context, pubsub *redis.PubSub, as channelState) {
+	begin, end := s.difference(as)
 	short, cancel := context.WithTimeout(ctx, s.redis.config.dialTimeout()+s.redis.config.Timeout)
 	defer cancel()
 	subscribe, unsubscribe := pubsub.Subscribe, pubsub.Unsubscribe
 	if s.sharded {
 		subscribe, unsubscribe = pubsub.SSubscribe, pubsub.SUnsubscribe
 	}
+	var errs []error
 	for chunk := range slices.Chunk(end, namesAtOnce) {
-		_ = unsubscribe(short, chunk...)
+		errs = append(errs, unsubscribe(short, chunk...))
 	}
 	for chunk := range slices.Chunk(begin, namesAtOnce) {
-		_ = subscribe(short, chunk...)
+		errs = append(errs, subscribe(short, chunk...))
+	}
+	if err := errors.Join(errs...); err != nil {
+		s.failed(ctx, err)
+		_ = pubsub.Close() // the question may never be answered: who reads begins anew
 	}
 }
 
-func (s *subscription) difference() (begin, end []string) {
+func (s *subscription) difference(as channelState) (begin, end []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for channel := range s.asked {
-		if _, wanted := s.wanted[channel]; !wanted && !slices.Contains(s.base, channel) {
-			delete(s.asked, channel)
+	for channel, state := range s.asked {
+		if _, wanted := s.wanted[channel]; !wanted && state == joined && !slices.Contains(s.base, channel) {
+			s.asked[channel] = parting
 			end = append(end, channel)
 		}
 	}
 	for _, channel := range s.base { // first: the first channel chooses the server of a Cluster
-		if _, asked := s.asked[channel]; !asked {
-			s.asked[channel] = false
+		if s.asked[channel] == 0 {
+			s.asked[channel] = as
 			begin = append(begin, channel)
 		}
 	}
 	for channel := range s.wanted {
-		if _, asked := s.asked[channel]; !asked {
-			s.asked[channel] = false
+		if s.asked[channel] == 0 {
+			s.asked[channel] = as
 			begin = append(begin, channel)
 		}
+	}
+	if as == founding {
+		s.first = len(begin)
 	}
 	return begin, end
 }
@@ -231,43 +253,39 @@ func (s *subscription) failed(ctx context.Context, err error) {
 	}
 }
 
-// confirm notes that a channel is heard. A confirmation that nobody waits for
-// means that go-redis has made another connection behind our back, or that a
-// Cluster moved the slot: then messages were lost, and false starts anew.
+// confirm notes an answer. One that nobody waits for means that go-redis has
+// made another connection behind our back, or that a Cluster moved the slot:
+// then messages were lost, and false starts anew.
 func (s *subscription) confirm(m *redis.Subscription) bool {
 	s.mu.Lock()
-	confirmed, asked := s.asked[m.Channel]
-	if m.Kind == "unsubscribe" || m.Kind == "sunsubscribe" {
-		s.mu.Unlock()
-		return !confirmed
+	state, was := s.asked[m.Channel], s.isUp
+	_, wanted := s.wanted[m.Channel]
+	left := m.Kind == "unsubscribe" || m.Kind == "sunsubscribe"
+	expected := left == (state == parting) && state != joined && state != 0
+	switch {
+	case !expected:
+	case left:
+		delete(s.asked, m.Channel)
+	default:
+		s.asked[m.Channel] = joined
 	}
-	if !asked || confirmed {
-		s.mu.Unlock()
-		return !confirmed // not asked: removed meanwhile
+	if expected && state == founding {
+		s.first--
+		s.isUp = s.first == 0
 	}
-	s.asked[m.Channel] = true
-	later := s.isUp
-	if !later {
-		s.isUp = s.whole()
-	}
-	rises := s.isUp && !later
+	rises := s.isUp && !was
 	s.mu.Unlock()
+	if !expected {
+		return false
+	}
+	if wanted == left { // another mind meanwhile
+		s.changed()
+	}
 	switch {
 	case rises:
 		s.ears.up()
-	case later:
+	case was && !left:
 		s.ears.confirmed(m.Channel)
-	}
-	return true
-}
-
-// whole reports whether everything that was asked for is confirmed. The lock
-// is held.
-func (s *subscription) whole() bool {
-	for _, confirmed := range s.asked {
-		if !confirmed {
-			return false
-		}
 	}
 	return true
 }

@@ -50,9 +50,10 @@ type fake struct {
 	heard     map[string]*connect.Header
 	httpCalls []string // method and path of every request
 
-	watchRoom func(context.Context, *free2talkv1.WatchRoomRequest, free2talkv1connect.RoomServiceWatchRoomServerStream) error
-	onRefused func()                // called without the lock
-	onRefresh func(context.Context) // called without the lock, before a refresh is answered
+	watchRoom  func(context.Context, *free2talkv1.WatchRoomRequest, free2talkv1connect.RoomServiceWatchRoomServerStream) error
+	watchRooms func(context.Context, *free2talkv1.WatchRoomsRequest, free2talkv1connect.RoomServiceWatchRoomsServerStream) error
+	onRefused  func()                // called without the lock
+	onRefresh  func(context.Context) // called without the lock, before a refresh is answered
 }
 
 // serve starts a fake that goes away with the test.
@@ -235,6 +236,11 @@ func room() *free2talkv1.Room {
 		Id: "0198a000-0000-7000-8000-000000000001", Slug: "tapas-y-charla", Name: "Tapas y charla",
 		Languages: []string{"es"}, Capacity: 4, ParticipantCount: 1, Owner: ada,
 	}
+}
+
+// WatchRooms is the test's.
+func (f *fake) WatchRooms(ctx context.Context, req *free2talkv1.WatchRoomsRequest, stream free2talkv1connect.RoomServiceWatchRoomsServerStream) error {
+	return f.watchRooms(ctx, req, stream)
 }
 
 // WatchRoom is the test's.

@@ -60,6 +60,7 @@ type follower[E update] struct {
 	client *Client
 	open   func(ctx context.Context, cursor string) (receiver[E], error)
 	last   func(E) bool // whether nothing comes after it
+	part   func(E) bool // whether it is a part of a snapshot, and not its last
 
 	failures int // in a row, without a message between them
 	renewed  bool
@@ -67,9 +68,9 @@ type follower[E update] struct {
 
 // follow yields messages until the stream is over, fails for good, or ctx
 // ends.
-func follow[E update](ctx context.Context, c *Client, opts []StreamOption, last func(E) bool, open func(context.Context, string) (receiver[E], error)) iter.Seq2[E, error] {
+func follow[E update](ctx context.Context, c *Client, opts []StreamOption, with follower[E]) iter.Seq2[E, error] {
 	return func(yield func(E, error) bool) {
-		f := &follower[E]{client: c, open: open, last: last, following: following{silence: silentFor}}
+		f := &follower[E]{client: c, open: with.open, last: with.last, part: with.part, following: following{silence: silentFor}}
 		for _, opt := range opts {
 			opt(&f.following)
 		}
@@ -110,7 +111,10 @@ func (f *follower[E]) session(ctx context.Context, yield func(E, error) bool) (w
 		}
 		silence.Reset(f.silence)
 		f.failures, f.renewed = 0, false
-		if cursor := message.GetCursor(); cursor != "" {
+		switch cursor := message.GetCursor(); {
+		case f.part(message):
+			f.cursor = "" // the caller has a part of what replaces everything before: only a whole one helps
+		case cursor != "":
 			f.cursor = cursor
 		}
 		if f.shown(message) && !yield(message, nil) {

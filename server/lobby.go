@@ -124,15 +124,14 @@ func (s *lobbySource) snapshot(rooms []talk.Room, reason freev1.SnapshotReason) 
 	}
 }
 
-// missed is what became of the rooms that changed between a mark and the
-// watch's beginning, each once; or why that cannot be told.
+// missed is what became of the rooms that changed after a mark, each once; or
+// why that cannot be told. It goes to the end of the table and not to the
+// watch's mark: the index may hold more than that, which the watch will not
+// tell. What the watch does tell may have been told here already.
 func (s *lobbySource) missed(ctx context.Context, since talk.Mark) ([]any, freev1.SnapshotReason, error) {
-	if s.mark.Before(since) { // another node had read further: this one tells it again
-		return nil, 0, nil
-	}
-	var ids []talk.RoomID
-	created := map[talk.RoomID]bool{}
-	for events := 0; since.Before(s.mark); {
+	changed := missedRooms{filter: s.filter, known: map[talk.RoomID]*missedRoom{}}
+	begin := since
+	for events := 0; ; {
 		page, err := s.History.EventsAfter(ctx, since, replayMost)
 		if errors.Is(err, talk.ErrHistoryGone) {
 			return nil, freev1.SnapshotReason_SNAPSHOT_REASON_CURSOR_TOO_OLD, nil
@@ -141,9 +140,9 @@ func (s *lobbySource) missed(ctx context.Context, since talk.Mark) ([]any, freev
 			return nil, 0, err
 		}
 		for i := range page {
-			ids = noteRoom(ids, created, page[i].Event)
+			changed.note(page[i].Event)
 		}
-		if events += len(page); events > 10*replayMost || len(ids) > replayMost {
+		if events += len(page); events > 10*replayMost || len(changed.ids) > replayMost {
 			return nil, freev1.SnapshotReason_SNAPSHOT_REASON_FELL_BEHIND, nil
 		}
 		if len(page) < replayMost {
@@ -151,36 +150,64 @@ func (s *lobbySource) missed(ctx context.Context, since talk.Mark) ([]any, freev
 		}
 		since = page[len(page)-1].Mark
 	}
-	rooms, err := s.History.RoomsByID(ctx, ids)
+	rooms, err := s.History.RoomsByID(ctx, changed.ids)
 	if err != nil {
 		return nil, 0, err
 	}
 	var batch []any
 	for _, room := range rooms {
-		kind := live.Updated
-		switch {
-		case !room.Open():
-			kind = live.Closed
-		case created[room.ID]:
-			kind = live.Created
+		if kind := changed.kind(room); kind != 0 {
+			batch = append(batch, s.message(live.Change{Kind: kind, Room: room}))
 		}
-		batch = append(batch, s.message(live.Change{Kind: kind, Room: room}))
+	}
+	if s.mark.Before(begin) { // another node had read further
+		s.mark = begin
 	}
 	return batch, 0, nil
 }
 
-// noteRoom adds the room that an event is about, once.
-func noteRoom(ids []talk.RoomID, known map[talk.RoomID]bool, e talk.Event) []talk.RoomID {
-	kind, id, _ := strings.Cut(string(e.Topic), ":")
+// missedRooms are the rooms that changed while somebody was away, in the order
+// of their first change.
+type missedRooms struct {
+	filter live.Filter
+	ids    []talk.RoomID
+	known  map[talk.RoomID]*missedRoom
+}
+
+type missedRoom struct{ opened, found bool } // meanwhile; found is whether the filter did, as far as is known
+
+// note takes the next event.
+func (m *missedRooms) note(e talk.Event) {
+	kind, name, _ := strings.Cut(string(e.Topic), ":")
 	if _, said := e.Fact.(talk.MessagePosted); said || kind != "room" {
-		return ids
+		return
 	}
-	_, opened := e.Fact.(talk.RoomCreated)
-	if _, seen := known[talk.RoomID(id)]; !seen {
-		ids = append(ids, talk.RoomID(id))
+	id := talk.RoomID(name)
+	if m.known[id] == nil {
+		m.ids, m.known[id] = append(m.ids, id), &missedRoom{}
 	}
-	known[talk.RoomID(id)] = known[talk.RoomID(id)] || opened
-	return ids
+	switch f := e.Fact.(type) {
+	case talk.RoomCreated:
+		m.known[id].opened = true
+		m.known[id].found = m.known[id].found || m.filter.Finds(f.Room)
+	case talk.RoomUpdated:
+		m.known[id].found = m.known[id].found || m.filter.Finds(f.Room)
+	}
+}
+
+// kind is how a room is told of as it is now; 0 where it is not, since the
+// filter has hidden it for all of its life.
+func (m *missedRooms) kind(room talk.Room) live.ChangeKind {
+	was := m.known[room.ID]
+	switch {
+	case was.opened && !was.found && !m.filter.Finds(room):
+		return 0
+	case !room.Open():
+		return live.Closed
+	case was.opened:
+		return live.Created
+	}
+	return live.Updated
 }
 
 func (s *lobbySource) message(c live.Change) *freev1.WatchRoomsResponse {
@@ -202,9 +229,9 @@ func (s *lobbySource) message(c live.Change) *freev1.WatchRoomsResponse {
 }
 
 // next waits for changes. The cursor is on the last of what came together.
-func (s *lobbySource) next(ctx context.Context) ([]any, error) {
+func (s *lobbySource) next(_, quiet context.Context) ([]any, error) {
 	for {
-		if err := s.watch.Wait(ctx); err != nil {
+		if err := s.watch.Wait(quiet); err != nil {
 			return nil, err
 		}
 		changes, mark, kept := s.watch.Take()
@@ -221,7 +248,7 @@ func (s *lobbySource) next(ctx context.Context) ([]any, error) {
 		if len(batch) == 0 {
 			continue
 		}
-		if last, ok := batch[len(batch)-1].(*freev1.WatchRoomsResponse); ok && mark != s.mark {
+		if last, ok := batch[len(batch)-1].(*freev1.WatchRoomsResponse); ok && s.mark.Before(mark) {
 			s.mark, last.Cursor = mark, s.place(mark)
 		}
 		return batch, nil
@@ -229,7 +256,7 @@ func (s *lobbySource) next(ctx context.Context) ([]any, error) {
 }
 
 func (s *lobbySource) heartbeat() any {
-	if mark, all := s.watch.Rest(); all {
+	if mark, all := s.watch.Rest(); all && s.mark.Before(mark) {
 		s.mark = mark
 	}
 	return &freev1.WatchRoomsResponse{

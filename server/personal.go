@@ -25,8 +25,8 @@ type personalSource struct {
 	queue      queue
 	ear, inner *live.Ear // of the user's topic, and of the room's
 	at         personalPlace
-	moved      int64       // the user's seq that the room, as it was last read, includes
-	seated     talk.RoomID // where it was said that the caller sits
+	moved      int64 // the user's seq that the room, as it was last read, includes
+	seated     seat  // where it was said that the caller sits
 	returns    int
 	detach     func(atOnce bool)
 	ended      bool // the caller's own session
@@ -72,6 +72,13 @@ func (s *personalSource) since() (personalPlace, freev1.SnapshotReason, error) {
 	return at, 0, err
 }
 
+// seat is one that somebody took at a time: who leaves and joins again has
+// another.
+type seat struct {
+	room  talk.RoomID
+	since time.Time
+}
+
 // settle listens to the room that the caller sits in, and reads it after that,
 // so that nothing is missed in between.
 func (s *personalSource) settle(ctx context.Context) (talk.LiveUser, error) {
@@ -109,9 +116,9 @@ func (s *personalSource) settle(ctx context.Context) (talk.LiveUser, error) {
 // reports whether that changed the seat.
 func (s *personalSource) sit(ctx context.Context, people []talk.Participant) (changed bool) {
 	for _, p := range people {
-		held := p.State == talk.Reconnecting
-		if p.User.ID == s.caller.UserID && (held && s.returns < mostReturns || s.seated != s.at.room) {
-			s.seated = s.at.room
+		held, mine := p.State == talk.Reconnecting, seat{s.at.room, p.JoinedAt}
+		if p.User.ID == s.caller.UserID && (held && s.returns < mostReturns || s.seated != mine) {
+			s.seated = mine
 			s.Presence.Seated(ctx, s.caller.UserID, p.State)
 			if held {
 				s.returns++
@@ -228,8 +235,8 @@ func (s *personalSource) end() error {
 }
 
 // next waits for events.
-func (s *personalSource) next(ctx context.Context) ([]any, error) {
-	return s.queue.next(ctx, s.handle)
+func (s *personalSource) next(ctx, quiet context.Context) ([]any, error) {
+	return s.queue.next(ctx, quiet, s.handle)
 }
 
 func (s *personalSource) handle(ctx context.Context, arrived []*live.Told) (batch []any, err error) {
@@ -307,12 +314,9 @@ func (s *personalSource) goAway(after time.Duration) any {
 // farewell waits for the event that says that the caller's session has ended:
 // nodes know of it before the event is here.
 func (s *personalSource) farewell(ctx context.Context) []any {
-	if s.queue.listener == nil {
-		return nil // it had not begun
-	}
 	var all []any
-	for !s.ended {
-		batch, err := s.next(ctx)
+	for !s.ended && s.queue.listener != nil {
+		batch, err := s.next(ctx, ctx)
 		all = append(all, batch...)
 		if err != nil {
 			break

@@ -121,9 +121,9 @@ func (s *presenceSource) first(ctx context.Context) ([]any, error) {
 	}}}, nil
 }
 
-func (s *presenceSource) next(ctx context.Context) ([]any, error) {
+func (s *presenceSource) next(_, quiet context.Context) ([]any, error) {
 	for {
-		if err := s.watch.Wait(ctx); err != nil {
+		if err := s.watch.Wait(quiet); err != nil {
 			return nil, err
 		}
 		var batch []any

@@ -18,20 +18,25 @@ const (
 	farewellWithin = time.Second      // for the event that says why a session ended
 )
 
+// errQuiet is that nothing came for as long as a stream may be quiet.
+var errQuiet = errors.New("the stream is quiet")
+
 // source is what a stream sends: messages of its RPC's response type, or
 // frames. One goroutine uses it.
 type source interface {
 	// first is what the stream begins with: a snapshot, or resumed and what was missed.
 	first(ctx context.Context) ([]any, error)
-	// next waits for more. io.EOF ends the stream without an error, after what
+	// next waits for more, until quiet ends; what it does with what came is
+	// bounded by ctx alone. io.EOF ends the stream without an error, after what
 	// came with it was sent; any other error ends it with that error, likewise.
-	next(ctx context.Context) ([]any, error)
+	next(ctx, quiet context.Context) ([]any, error)
 	// heartbeat is sent where nothing else was for a while.
 	heartbeat() any
 	// goAway is sent last where the node leaves.
 	goAway(after time.Duration) any
 	// farewell is sent last where the caller's session has ended; it may wait for
-	// what is still to come. Nil means nothing.
+	// what is still to come. Nil means nothing. It is also called, and not sent,
+	// where the session ended before first had returned.
 	farewell(ctx context.Context) []any
 	// close ends what first began.
 	close()
@@ -71,7 +76,11 @@ func (s *streams) run(ctx context.Context, src source) error {
 	defer life.Stop()
 	defer src.close()
 	sender := &sender{stream: q.stream, writer: q.writer}
+	defer sender.last()
 	batch, err := src.first(ctx)
+	if err != nil && len(batch) == 0 {
+		return s.unbegun(ctx, src, err)
+	}
 	for {
 		if sent := sender.send(batch...); sent != nil {
 			return sent
@@ -81,6 +90,23 @@ func (s *streams) run(ctx context.Context, src source) error {
 		}
 		batch, err = await(ctx, src)
 	}
+}
+
+// unbegun is the error of a stream that ends before its first message, which
+// must be a snapshot or resumed: it has no cursor to go away with.
+func (s *streams) unbegun(ctx context.Context, src source, err error) error {
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if after, away := awayAfter(err); away {
+		return talk.ErrBusy.After(after)
+	}
+	if errors.Is(err, talk.ErrSessionRevoked) {
+		over, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		cancel()
+		src.farewell(over)
+	}
+	return err
 }
 
 // still asks again whether the caller's session goes on, now that its end would
@@ -97,11 +123,12 @@ func (s *streams) still(ctx context.Context, q *request) error {
 func streamLife() time.Duration { return streamLongest - rand.N(streamLongest/10) }
 
 // await waits for the next messages, or for as long as a stream may be quiet.
+// The heartbeat interrupts the waiting alone: what has arrived is dealt with.
 func await(ctx context.Context, src source) ([]any, error) {
-	quiet, cancel := context.WithTimeout(ctx, heartbeatEvery*4/5+rand.N(heartbeatEvery*2/5))
+	quiet, cancel := context.WithTimeoutCause(ctx, heartbeatEvery*4/5+rand.N(heartbeatEvery*2/5), errQuiet)
 	defer cancel()
-	batch, err := src.next(quiet)
-	if err != nil && quiet.Err() != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+	batch, err := src.next(ctx, quiet)
+	if errors.Is(err, errQuiet) {
 		return append(batch, src.heartbeat()), nil
 	}
 	return batch, err
@@ -132,6 +159,14 @@ func (s *streams) ending(ctx context.Context, sender *sender, src source, err er
 type sender struct {
 	stream connect.ServerStream
 	writer *heldWriter // nil where the call did not come over HTTP
+}
+
+// last bounds the writing of how the stream ended, which comes after it: who
+// does not read would hold it for ever.
+func (s *sender) last() {
+	if s.writer != nil {
+		s.writer.within(writeWithin)
+	}
 }
 
 // send returns an error where the other side is gone, or does not read.

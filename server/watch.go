@@ -53,10 +53,10 @@ type queue struct {
 
 func newQueue() queue { return queue{listener: live.NewListener()} }
 
-// next waits for events of which something is to be sent.
-func (q *queue) next(ctx context.Context, handle func(context.Context, []*live.Told) ([]any, error)) ([]any, error) {
+// next waits, until quiet ends, for events of which something is to be sent.
+func (q *queue) next(ctx, quiet context.Context, handle func(context.Context, []*live.Told) ([]any, error)) ([]any, error) {
 	for {
-		if err := q.listener.Wait(ctx); err != nil {
+		if err := q.listener.Wait(quiet); err != nil {
 			return nil, err
 		}
 		arrived, kept := q.listener.Take(q.spare)
@@ -95,9 +95,6 @@ type roomSource struct {
 
 // first is the state, or what was missed since the cursor.
 func (s *roomSource) first(ctx context.Context) ([]any, error) {
-	if err := s.allowed(ctx); err != nil {
-		return nil, err
-	}
 	since, reason, err := s.since()
 	if err != nil {
 		return nil, err
@@ -108,6 +105,10 @@ func (s *roomSource) first(ctx context.Context) ([]any, error) {
 	}
 	room, err := s.History.LiveRoom(ctx, s.id)
 	if err != nil {
+		return nil, err
+	}
+	// After the room: who is kicked from here on is told so by an event.
+	if err := s.allowed(ctx); err != nil {
 		return nil, err
 	}
 	if reason == 0 {
@@ -148,8 +149,8 @@ func (s *roomSource) since() (int64, freev1.SnapshotReason, error) {
 	return seq, 0, err
 }
 
-// missed is what happened on a topic after since, up to its last seq at least,
-// or why it cannot be told.
+// missed is what happened on a topic after since and up to last, or why it
+// cannot be told. What came after last is on its way to who listens already.
 func (l *liveParts) missed(ctx context.Context, topic talk.Topic, since, last int64) ([]talk.Event, freev1.SnapshotReason, error) {
 	switch {
 	case since > last:
@@ -163,11 +164,12 @@ func (l *liveParts) missed(ctx context.Context, topic talk.Topic, since, last in
 	if err != nil {
 		return nil, 0, err
 	}
-	if len(events) == 0 || events[0].Seq != since+1 {
+	if int64(len(events)) < last-since {
 		return nil, freev1.SnapshotReason_SNAPSHOT_REASON_CURSOR_TOO_OLD, nil
 	}
-	for _, e := range events {
-		if e.Fact == nil { // of a newer version
+	events = events[:last-since]
+	for i, e := range events {
+		if e.Seq != since+1+int64(i) || e.Fact == nil { // deleted, or of a newer version
 			return nil, freev1.SnapshotReason_SNAPSHOT_REASON_CURSOR_TOO_OLD, nil
 		}
 	}
@@ -231,8 +233,8 @@ func (s *roomSource) message(told *live.Told) (any, error) {
 }
 
 // next waits for events.
-func (s *roomSource) next(ctx context.Context) ([]any, error) {
-	return s.queue.next(ctx, s.handle)
+func (s *roomSource) next(ctx, quiet context.Context) ([]any, error) {
+	return s.queue.next(ctx, quiet, s.handle)
 }
 
 func (s *roomSource) handle(ctx context.Context, arrived []*live.Told) (batch []any, err error) {
@@ -275,6 +277,9 @@ func (s *roomSource) after(ctx context.Context, fact talk.Fact) error {
 // heal replaces what is lost by the state.
 func (s *roomSource) heal(ctx context.Context) ([]any, error) {
 	room, err := s.History.LiveRoom(ctx, s.id)
+	if err == nil {
+		err = s.allowed(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/free2talk/free2talk/client"
 	free2talkv1 "github.com/free2talk/free2talk/gen/free2talk/v1"
 	"github.com/free2talk/free2talk/internal/testenv"
 )
@@ -30,7 +32,7 @@ type doomed struct {
 
 const watchedAtOnce = 100
 
-func newDoomed(t *testing.T) *doomed {
+func newDoomed(t *testing.T, people int) *doomed {
 	own := testenv.StartRedis(t)
 	w := newWorld(t, backend{"own redis", 1, func(t testing.TB, s *Settings) {
 		s.DatabaseURL, s.RedisURL, s.RedisPrefix = testenv.Postgres(t), own.URL(), "f2t:"
@@ -38,7 +40,7 @@ func newDoomed(t *testing.T) *doomed {
 	d := &doomed{world: w, t: t, names: called(), child: w.child(t, w.settings.DatabaseURL), redis: own.URL()}
 	near := d.child.testNode
 	survivor := w.nodes[0]
-	for range testenv.Effort(40, 2000) {
+	for range people {
 		p := w.account(survivor)
 		d.names.call(p.id(), p.Username)
 		d.people = append(d.people, p)
@@ -118,44 +120,59 @@ func (d *doomed) once() {
 	}
 }
 
-// P1, D2: a node is killed.
-func TestP1_a_killed_nodes_people_are_offline_within_20s(t *testing.T) {
+// rounds has a node with many people die, some times; short is once.
+func rounds(t *testing.T, round func(t *testing.T, d *doomed)) {
 	t.Parallel()
-	d := newDoomed(t)
-	began := time.Now()
-	if err := d.child.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
+	for i := range testenv.Effort(1, 10) {
+		t.Run(fmt.Sprint("round ", i), func(t *testing.T) { round(t, newDoomed(t, testenv.Effort(40, 2000))) })
 	}
+}
+
+func (d *doomed) signal(s syscall.Signal) {
+	d.t.Helper()
+	if err := d.child.cmd.Process.Signal(s); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// killed kills the node, and checks what the others see of it.
+func (d *doomed) killed(also func()) {
+	d.t.Helper()
+	began := time.Now()
+	d.signal(syscall.SIGKILL)
+	also()
 	d.buried(began)
 	d.once()
 }
 
+// P1, resolution 3: a node is killed.
+func TestP1_a_killed_nodes_people_are_offline_within_20s(t *testing.T) {
+	rounds(t, func(_ *testing.T, d *doomed) { d.killed(func() {}) })
+}
+
 // P1: the same while Redis loses everything.
 func TestP1_also_when_redis_is_flushed_at_that_moment(t *testing.T) {
-	t.Parallel()
-	d := newDoomed(t)
-	began := time.Now()
-	if err := d.child.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	d.flush()
-	d.buried(began)
-	d.once()
+	rounds(t, func(_ *testing.T, d *doomed) { d.killed(d.flush) })
 }
 
 // P1, P2: a node is frozen for so long that it counts as dead, and wakes: it is
 // right again by itself, and nobody hears a second event.
 func TestP1_a_frozen_node_wakes_without_a_second_event(t *testing.T) {
-	t.Parallel()
-	d := newDoomed(t)
+	rounds(t, func(t *testing.T, d *doomed) { d.frozen(t, func() {}) })
+}
+
+// P1: the same while Redis loses everything.
+func TestP1_also_of_a_frozen_node_when_redis_is_flushed(t *testing.T) {
+	rounds(t, func(t *testing.T, d *doomed) { d.frozen(t, d.flush) })
+}
+
+func (d *doomed) frozen(t *testing.T, also func()) {
+	t.Helper()
 	began := time.Now()
-	if err := d.child.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	d.signal(syscall.SIGSTOP)
+	also()
 	d.buried(began)
-	if err := d.child.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	d.signal(syscall.SIGCONT)
 	d.child.saying(`begins again`)
 	ada := d.person() // and it takes connections
 	d.names.call(ada.id(), "ada")
@@ -164,3 +181,44 @@ func TestP1_a_frozen_node_wakes_without_a_second_event(t *testing.T) {
 	seen.await(10*time.Second, 0, "ada online")
 	d.once()
 }
+
+// P2: a node is frozen, and wakes when others have taken it for dead, but
+// before anybody's grace is over: whoever comes back when it asks them to was
+// never gone.
+func TestP2_a_node_that_wakes_in_time_loses_nobody(t *testing.T) {
+	t.Parallel()
+	d := newDoomed(t, 2)
+	ada := d.person()
+	d.names.call(ada.id(), "ada")
+	seen := watchPresence(t.Context(), t, d.as(d.nodes[0], d.person()), d.names, ada.id())
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	conn := d.client(d.child.testNode, client.WithTokens(tokensOf(ada.grant)))
+	var snapshots atomic.Int64
+	go follow(ctx, conn, func(e *free2talkv1.ConnectResponse) { snapshots.Add(1) })
+	seen.await(10*time.Second, 0, "ada online")
+	d.signal(syscall.SIGSTOP)
+	database := d.stranger(d.settings.DatabaseURL)
+	d.eventually(20*time.Second, "the node counts as dead", func() bool {
+		return database.number("SELECT count(*) FROM nodes WHERE swept_at IS NULL") == 1
+	})
+	d.signal(syscall.SIGCONT)
+	d.child.saying(`begins again`)
+	d.eventually(20*time.Second, "ada is back", func() bool { return snapshots.Load() > 1 })
+	wait(ctx, 16*time.Second) // longer than the grace
+	for _, line := range seen.all() {
+		if line == "ada offline" {
+			t.Errorf("it was told that %s", line)
+		}
+	}
+}
+
+// Defect 9: what a dead server leaves behind is taken away by the others.
+func defect09(t *testing.T) { newDoomed(t, 3).killed(func() {}) }
+
+// Defect 13: who closes one of two tabs is online.
+func defect13(t *testing.T) { comeAndGo(t, newWorld(t, onPostgres, 2, withGrace(2*time.Second))) }
+
+// Defect 14: what happens on one node reaches who watches on another, and who
+// breaks off goes on from there.
+func defect14(t *testing.T) { watchRoom(t, newWorld(t, onPostgres, 2), protocols[0]) }

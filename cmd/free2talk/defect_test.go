@@ -20,8 +20,7 @@ import (
 )
 
 // TestDefect is what goes wrong in the system that this one replaces, and does
-// not here: each by its number in the table that the project began with. Those
-// of presence and of events (9, 13, 14) come with these.
+// not here: each by its number in the table that the project began with.
 func TestDefect(t *testing.T) {
 	t.Parallel()
 	for _, defect := range []struct {
@@ -36,9 +35,12 @@ func TestDefect(t *testing.T) {
 		{"06_the_limit_on_failures_counts_nothing", defect06}, // at length: TestChecklist12_of_a_hundred_wrong_passwords_at_once_five_are_tried
 		{"07_each_process_counts_for_itself", defect07},       // at length: TestExactlyTheLimitIsAdmittedInEveryWindow
 		{"08_a_write_walks_all_keys", defect08},
-		{"10_one_refresh_token_a_user", defect10}, // at length: TestChecklist29_two_hundred_refreshes_of_one_token_are_one_rotation
+		{"09_a_dead_server_leaves_ghosts", defect09}, // at length: TestP1_a_killed_nodes_people_are_offline_within_20s
+		{"10_one_refresh_token_a_user", defect10},    // at length: TestChecklist29_two_hundred_refreshes_of_one_token_are_one_rotation
 		{"11_a_write_while_redis_is_down_invalidates_nothing", defect11},
 		{"12_every_request_waits_for_a_redis_that_is_down", defect12},
+		{"13_one_of_two_tabs_closes", defect13},
+		{"14_events_go_to_one_process", defect14}, // at length: TestE2_E4_nothing_is_lost_while_nodes_die_and_buses_break
 		{"15_what_is_not_there_is_never_cached", defect15},
 		{"16_the_client_stops_reconnecting", defect16},
 	} {

@@ -232,7 +232,7 @@ func TestPresence(t *testing.T) {
 	}
 }
 
-// P2 and defect 9: one of two tabs closes, and nobody hears of it; when the
+// P2, resolution 4: one of two tabs closes, and nobody hears of it; when the
 // last is gone and the grace is over, one event says so.
 func comeAndGo(t *testing.T, w *world) {
 	ada, eve := w.person(), w.person()

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,20 +24,29 @@ import (
 	"github.com/free2talk/free2talk/server/talk"
 )
 
+const lobbyWatchers = 4
+
 // swarm is many clients on whichever nodes there are: some watch rooms, some
-// act in them, and in the end all must have seen the same.
+// the lobby, some act and hear what concerns them, and in the end all must have
+// seen what happened. What they do goes by a seed.
 type swarm struct {
 	*world
 	t        *testing.T
+	seed     uint64
 	rooms    []*free2talkv1.Room
 	watchers []*watcher
+	lobbies  []*lobbyWatcher
+	actors   []*actor
 	http     *http.Client
+	children []*process
 
 	mu    sync.Mutex
+	turn  *rand.Rand
 	doors []string // addresses of nodes that take calls
 
 	acts, refused, unknown atomic.Int64
-	acked                  sync.Map // message id → when its sender heard that it was posted
+	failed                 sync.Map // what was said of calls of which nothing is known
+	acked                  sync.Map // room and version → when it was acknowledged
 	lags                   lags
 }
 
@@ -70,6 +80,7 @@ type watcher struct {
 	seq       uint64
 	snapshots map[free2talkv1.SnapshotReason]int
 	resumed   int
+	comebacks []time.Time
 	events    int
 	faults    []string
 	err       error
@@ -77,7 +88,8 @@ type watcher struct {
 }
 
 func newSwarm(t *testing.T, w *world, rooms, watchers int) *swarm {
-	s := &swarm{world: w, t: t}
+	seed := seedOf(t)
+	s := &swarm{world: w, t: t, seed: seed, turn: rand.New(rand.NewPCG(seed, 0))}
 	for _, n := range w.nodes {
 		s.open(n)
 	}
@@ -88,13 +100,19 @@ func newSwarm(t *testing.T, w *world, rooms, watchers int) *swarm {
 	}
 	s.http = &http.Client{Transport: transport}
 	t.Cleanup(transport.CloseIdleConnections)
-	for range rooms {
-		s.rooms = append(s.rooms, w.room(w.person(), 12))
+	for i := range rooms {
+		host := s.actor(i)
+		room := w.room(host.person, 12)
+		host.home = room.GetId()
+		s.rooms = append(s.rooms, room)
 	}
 	for i := range watchers {
 		s.watchers = append(s.watchers, &watcher{
 			room: s.rooms[i%rooms].GetId(), snapshots: map[free2talkv1.SnapshotReason]int{}, over: make(chan struct{}),
 		})
+	}
+	for range lobbyWatchers {
+		s.lobbies = append(s.lobbies, &lobbyWatcher{over: make(chan struct{}), rooms: map[string]*free2talkv1.Room{}})
 	}
 	return s
 }
@@ -117,7 +135,7 @@ func (s *swarm) door() string {
 	if len(s.doors) == 0 {
 		return "127.0.0.1:1" // nobody
 	}
-	return s.doors[rand.IntN(len(s.doors))]
+	return s.doors[s.turn.IntN(len(s.doors))]
 }
 
 // anywhere is a client of p on whichever node its connections come to.
@@ -144,10 +162,14 @@ func (w *watcher) follow(ctx context.Context, s *swarm, c *client.Client) {
 	}
 }
 
-// take checks E1 and E4 as it goes: seq strictly rises, and versions have no
-// gap that a snapshot does not fill.
+// take checks E1, E4 and R3 as it goes: seq strictly rises, versions have no
+// gap that a snapshot does not fill, and at each of them an open room has one
+// owner, who sits in it.
 func (w *watcher) take(s *swarm, event *free2talkv1.WatchRoomResponse) {
 	if err := w.state.Apply(event); err != nil {
+		w.faults = append(w.faults, err.Error())
+	}
+	if err := ownedByOne(&w.state); err != nil {
 		w.faults = append(w.faults, err.Error())
 	}
 	switch {
@@ -155,6 +177,7 @@ func (w *watcher) take(s *swarm, event *free2talkv1.WatchRoomResponse) {
 		w.snapshots[event.GetSnapshot().GetReason()]++
 	case event.GetResumed() != nil:
 		w.resumed++
+		w.comebacks = append(w.comebacks, time.Now())
 		return // its cursor is the one that was brought
 	default:
 		w.events++
@@ -190,36 +213,47 @@ func (s *swarm) run(actors int, d time.Duration, faults func(ctx context.Context
 		c := s.anywhere(s.person(), patient)
 		go w.follow(ctx, s, c)
 	}
-	people := make([]*person, actors)
-	for i := range people {
-		people[i] = s.person()
+	for _, l := range s.lobbies {
+		go l.follow(ctx, s.anywhere(s.person(), patient))
+	}
+	for i := range actors {
+		s.actor(len(s.rooms) + i)
+	}
+	for _, a := range s.actors {
+		go a.follow(ctx, s.anywhere(a.person, patient))
 	}
 	acting, quiet := context.WithTimeout(ctx, d)
 	defer quiet()
 	var all sync.WaitGroup
-	for _, p := range people {
-		c := s.anywhere(p, client.Retries{Tries: 1})
-		all.Go(func() { s.act(acting, p, c) })
+	for _, a := range s.actors {
+		c := s.anywhere(a.person, client.Retries{Tries: 1})
+		all.Go(func() { s.act(acting, a, c) })
 	}
 	if faults != nil {
 		all.Go(func() { faults(acting) })
 	}
 	all.Wait()
-	s.compare()
 	s.t.Logf("%d acts, %d refused, %d unknown; lag p50 %v, p99 %v, worst %v over %d", s.acts.Load(), s.refused.Load(), s.unknown.Load(),
 		s.lags.percentile(.5), s.lags.percentile(.99), s.lags.percentile(1), len(s.lags.all))
+	s.compare()
 	stop()
 	for _, w := range s.watchers {
 		<-w.over
 	}
+	for _, l := range s.lobbies {
+		<-l.over
+	}
+	for _, a := range s.actors {
+		<-a.over
+	}
 }
 
 // act joins, speaks, kicks, hands over and leaves, somewhere.
-func (s *swarm) act(ctx context.Context, p *person, c *client.Client) {
+func (s *swarm) act(ctx context.Context, a *actor, c *client.Client) {
 	for ctx.Err() == nil {
-		room := s.rooms[rand.IntN(len(s.rooms))].GetId()
-		short, cancel := context.WithTimeout(ctx, 5*time.Second)
-		err := s.deed(short, c, room)
+		room := s.rooms[a.chance.IntN(len(s.rooms))].GetId()
+		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		err := s.deed(short, a, c, room)
 		cancel()
 		switch {
 		case err == nil:
@@ -228,17 +262,19 @@ func (s *swarm) act(ctx context.Context, p *person, c *client.Client) {
 			s.refused.Add(1)
 		default:
 			s.unknown.Add(1)
+			s.failed.Store(err.Error(), true)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(rand.N(40 * time.Millisecond)):
-		}
+		wait(ctx, time.Duration(a.chance.IntN(40))*time.Millisecond)
 	}
 }
 
-func (s *swarm) deed(ctx context.Context, c *client.Client, room string) error {
+func (s *swarm) deed(ctx context.Context, a *actor, c *client.Client, room string) error {
 	var err error
-	switch rand.IntN(8) {
+	deed := a.chance.IntN(9)
+	if a.home != "" { // a host is always there, and throws people out
+		room, deed = a.home, []int{0, 4, 4, 5, 6}[a.chance.IntN(5)]
+	}
+	switch deed {
 	case 0, 1, 2:
 		var reply *free2talkv1.JoinRoomResponse
 		reply, err = c.Rooms.JoinRoom(ctx, &free2talkv1.JoinRoomRequest{RoomId: room, LeaveCurrent: true})
@@ -252,7 +288,15 @@ func (s *swarm) deed(ctx context.Context, c *client.Client, room string) error {
 		seen, err = c.Rooms.GetRoom(ctx, &free2talkv1.GetRoomRequest{Key: &free2talkv1.GetRoomRequest_Id{Id: room}})
 		if people := seen.GetParticipants(); err == nil && len(people) > 0 {
 			_, err = c.Rooms.KickUser(ctx, &free2talkv1.KickUserRequest{
-				RoomId: room, UserId: people[rand.IntN(len(people))].GetUser().GetId(), BanFor: durationpb.New(0),
+				RoomId: room, UserId: people[a.chance.IntN(len(people))].GetUser().GetId(), BanFor: durationpb.New(0),
+			})
+		}
+	case 5:
+		var seen *free2talkv1.GetRoomResponse
+		seen, err = c.Rooms.GetRoom(ctx, &free2talkv1.GetRoomRequest{Key: &free2talkv1.GetRoomRequest_Id{Id: room}})
+		if people := seen.GetParticipants(); err == nil && len(people) > 0 {
+			_, err = c.Rooms.TransferOwnership(ctx, &free2talkv1.TransferOwnershipRequest{
+				RoomId: room, UserId: people[a.chance.IntN(len(people))].GetUser().GetId(),
 			})
 		}
 	default:
@@ -287,6 +331,12 @@ func (s *swarm) compare() {
 		}
 		w.mu.Unlock()
 	}
+	for i, l := range s.lobbies {
+		l.compare(s, i)
+	}
+	for i, a := range s.actors {
+		a.compare(s, i)
+	}
 }
 
 // String is for messages of failing tests.
@@ -296,34 +346,39 @@ func (w *watcher) String() string {
 	return fmt.Sprintf("version %d, seq %d, %d events, %d resumed, snapshots %v, error %v", w.state.Room.GetVersion(), w.seq, w.events, w.resumed, w.snapshots, w.err)
 }
 
-// E1 to E4, without faults: every event reaches everybody, in order, and only
-// one snapshot is ever sent.
-func TestE1_every_watcher_sees_everything_in_order(t *testing.T) {
-	w := newWorld(t, onPostgres, 3)
-	s := newSwarm(t, w, testenv.Effort(4, 10), testenv.Effort(24, 100))
+// E1, E3, E4 and R3 without faults, resolution 1: every event reaches
+// everybody, in order and in time, and only one snapshot is ever sent.
+func TestE1_E3_E4_R3_every_watcher_sees_everything_in_order(t *testing.T) {
+	s := newOutsiders(t, testenv.StartRedis(t), testenv.Effort(4, 10), testenv.Effort(24, 100))
 	s.run(testenv.Effort(12, 40), testenv.Effort(5*time.Second, 5*time.Minute), nil)
 	for i, w := range s.watchers {
 		if len(w.snapshots) != 1 || w.snapshots[free2talkv1.SnapshotReason_SNAPSHOT_REASON_STARTED] != 1 || w.resumed != 0 || w.events == 0 {
 			t.Errorf("watcher %d: %v", i, w)
 		}
 	}
+	s.intact()
+	if p50 := s.lags.percentile(.5); p50 > 50*time.Millisecond {
+		t.Errorf("half of the events take %v or more", p50)
+	}
+	if worst := s.lags.percentile(1); worst > 5*time.Second { // the promise is one, which a busy machine may not keep
+		t.Errorf("an event took %v", worst)
+	}
 }
 
-// E2: the connections of Pub/Sub are cut all the time, Redis is frozen in the
-// middle, nodes leave and come; nothing is lost.
-func TestE2_nothing_is_lost_while_buses_break_and_nodes_leave(t *testing.T) {
+// E2, resolution 2: nodes are killed, the connections of Pub/Sub are cut all the
+// time, Redis is frozen in the middle; nothing is lost.
+func TestE2_E4_nothing_is_lost_while_nodes_die_and_buses_break(t *testing.T) {
 	own := testenv.StartRedis(t)
-	w := newWorld(t, backend{"own redis", 3, func(t testing.TB, s *Settings) {
-		s.DatabaseURL, s.RedisURL = testenv.Postgres(t), own.URL()
-	}}, 3)
-	s := newSwarm(t, w, testenv.Effort(3, 10), testenv.Effort(15, 100))
-	s.run(testenv.Effort(8, 40), testenv.Effort(14*time.Second, 5*time.Minute), func(ctx context.Context) {
-		s.cutBuses(ctx, own.URL(), 4)
-		s.replaceNode(ctx)
+	s := newOutsiders(t, own, testenv.Effort(3, 10), testenv.Effort(15, 100))
+	s.run(testenv.Effort(8, 40), testenv.Effort(16*time.Second, 5*time.Minute), func(ctx context.Context) {
+		var all sync.WaitGroup
+		all.Go(func() { s.cutBuses(ctx, own.URL()) })
+		all.Go(func() { s.killNodes(ctx) })
+		wait(ctx, testenv.Effort(6*time.Second, 2*time.Minute))
 		own.Stop()
 		wait(ctx, testenv.Effort(3*time.Second, 30*time.Second))
 		own.Cont()
-		s.cutBuses(ctx, own.URL(), 2)
+		all.Wait()
 	})
 	resumed := 0
 	for _, w := range s.watchers {
@@ -331,7 +386,7 @@ func TestE2_nothing_is_lost_while_buses_break_and_nodes_leave(t *testing.T) {
 	}
 	t.Logf("%d resumptions", resumed)
 	if resumed == 0 {
-		t.Error("a node left and nobody resumed")
+		t.Error("nodes died and nobody resumed")
 	}
 }
 
@@ -342,8 +397,8 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// cutBuses cuts every Pub/Sub connection, again and again.
-func (s *swarm) cutBuses(ctx context.Context, url string, times int) {
+// cutBuses cuts every Pub/Sub connection, again and again, until ctx ends.
+func (s *swarm) cutBuses(ctx context.Context, url string) {
 	options, err := redis.ParseURL(url)
 	if err != nil {
 		s.t.Error(err)
@@ -351,21 +406,59 @@ func (s *swarm) cutBuses(ctx context.Context, url string, times int) {
 	}
 	admin := redis.NewClient(options)
 	defer admin.Close()
-	for range times {
-		wait(ctx, testenv.Effort(500*time.Millisecond, 5*time.Second))
+	for ctx.Err() == nil {
+		wait(ctx, testenv.Effort(1500*time.Millisecond, 5*time.Second))
 		if err := admin.Do(context.WithoutCancel(ctx), "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil {
 			s.t.Logf("cut: %v", err)
 		}
 	}
 }
 
-// replaceNode has a node join, and the first leave.
-func (s *swarm) replaceNode(context.Context) {
-	old := s.nodes[0]
-	s.open(s.start())
+// replaceNode has a process join, and the first leave.
+func (s *swarm) replaceNode() {
+	old := s.children[0]
+	s.children = s.children[1:]
+	s.enter()
 	s.shut(old.url[len("http://"):])
-	old.stop()
-	s.nodes = s.nodes[1:]
+	began := time.Now()
+	if err := old.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Error(err)
+	}
+	if code := old.ended(20 * time.Second); code != 0 {
+		s.t.Errorf("a node that leaves exits with %d", code)
+	}
+	s.spread(s.comebacks(began))
+}
+
+// comebacks are when watchers have resumed since a time.
+func (s *swarm) comebacks(since time.Time) (all []time.Time) {
+	for _, w := range s.watchers {
+		w.mu.Lock()
+		for _, at := range w.comebacks {
+			if at.After(since) {
+				all = append(all, at)
+			}
+		}
+		w.mu.Unlock()
+	}
+	return all
+}
+
+// spread checks that of those who came back, where they are many, no half did
+// so in the same half second.
+func (s *swarm) spread(all []time.Time) {
+	slices.SortFunc(all, time.Time.Compare)
+	for i, first := range all {
+		together := 0
+		for _, next := range all[i:] {
+			if next.Sub(first) < 500*time.Millisecond {
+				together++
+			}
+		}
+		if len(all) >= 20 && together > len(all)/2 {
+			s.t.Errorf("of %d who came back %d did so at once", len(all), together)
+		}
+	}
 }
 
 func talkRoom(id string) talk.RoomID { return talk.RoomID(id) }

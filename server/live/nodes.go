@@ -20,8 +20,10 @@ const (
 	sweepEvery  = time.Second
 	walkEvery   = time.Minute
 	sawEvery    = 10 * time.Second
+	tellEvery   = 10 * time.Second // those who are watched are compared with Redis, which may lose a flip and say nothing
 	sweepAfter  = 10 * time.Second // of unbroken renewals
 	stepWithin  = 5 * time.Second
+	walkWithin  = 50 * time.Second
 	seatsAtOnce = 100
 	seatsLater  = 1500 * time.Millisecond // first offline, then up: otherwise others would hear that they sit nowhere, and then that they are gone
 	seatsBeside = 4                       // changes under way at once
@@ -41,21 +43,23 @@ func (p *Presence) Begin(ctx context.Context) error {
 func (p *Presence) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, chore := range []struct {
-		every time.Duration
-		early <-chan struct{}
-		do    func(context.Context)
+		every, within time.Duration
+		early         <-chan struct{}
+		do            func(context.Context)
 	}{
-		{renewEvery, nil, p.renew},
-		{expireEvery, nil, p.expire},
-		{seatsEvery, nil, p.expireSeats},
-		{sweepEvery, nil, p.sweep},
-		{walkEvery, p.walk, p.walkSeats},
-		{sawEvery, nil, p.saw},
-		{time.Hour, p.unsure, p.refresh},
+		{renewEvery, stepWithin, nil, p.renew},
+		{expireEvery, stepWithin, nil, p.expire},
+		{seatsEvery, stepWithin, nil, p.expireSeats},
+		{sweepEvery, stepWithin, nil, p.sweep},
+		{walkEvery, walkWithin, p.walk, p.walkSeats},
+		{sawEvery, stepWithin, nil, p.saw},
+		{tellEvery, stepWithin, nil, p.compare},
+		{time.Hour, walkWithin, p.unsure, p.refresh},
 	} {
-		all.Go(func() { p.every(ctx, chore.every, chore.early, chore.do) })
+		all.Go(func() { p.every(ctx, chore.every, chore.within, chore.early, chore.do) })
 	}
 	all.Wait()
+	p.endHolds()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
 	defer cancel()
 	p.saw(last)
@@ -65,7 +69,7 @@ func (p *Presence) Run(ctx context.Context) {
 	p.note("node not retired", p.Nodes.Retire(last, p.name()))
 }
 
-func (p *Presence) every(ctx context.Context, d time.Duration, early <-chan struct{}, do func(context.Context)) {
+func (p *Presence) every(ctx context.Context, d, within time.Duration, early <-chan struct{}, do func(context.Context)) {
 	tick := time.NewTicker(d)
 	defer tick.Stop()
 	for {
@@ -75,7 +79,7 @@ func (p *Presence) every(ctx context.Context, d time.Duration, early <-chan stru
 		case <-tick.C:
 		case <-early:
 		}
-		step, cancel := context.WithTimeout(ctx, stepWithin)
+		step, cancel := context.WithTimeout(ctx, within)
 		do(step)
 		cancel()
 	}
@@ -107,21 +111,26 @@ func (p *Presence) renew(ctx context.Context) {
 	}
 }
 
-// reincarnate begins again: others have taken away all that this node held, so
-// its streams end, and whoever comes back is somebody new.
+// reincarnate begins again under another name: others have taken away all that
+// this node held. Its streams end, and whoever comes back is somebody new. Until
+// then those whose grace is not over are connected, as before; of the others
+// everybody has heard that they are gone, and nobody is to hear it twice.
 func (p *Presence) reincarnate(ctx context.Context) {
 	p.mu.Lock()
 	p.incarnation++
-	p.forgetOwn()
 	p.renewed = time.Time{}
-	name := p.named()
+	name, own := p.named(), p.ownUsers()
 	p.mu.Unlock()
 	p.Log.Warn("this node was silent and counts as dead: it begins again", "node", name)
 	p.Restart()
+	if online, err := p.conns.Online(ctx, own); err == nil {
+		p.forgetGone(online)
+	}
 	live, err := p.Nodes.Renew(ctx, name, true)
 	p.note("node not renewed", err)
 	if err == nil {
 		p.alive(live)
+		p.report(ctx)
 	}
 }
 
@@ -183,12 +192,17 @@ func (p *Presence) expire(ctx context.Context) {
 func (p *Presence) vacate(ctx context.Context, users []talk.UserID) {
 	seated, err := p.Nodes.SeatedOf(ctx, users)
 	p.note("seats not found", err)
-	p.beside(seated, func(user talk.UserID) {
+	p.beside(seated, func(user talk.UserID) { p.note("seat not vacated", p.Seats.Vacate(ctx, user, p.isGone(user))) })
+}
+
+// isGone is whether somebody is known to have no connection, asked when it is
+// called.
+func (p *Presence) isGone(user talk.UserID) func(context.Context) bool {
+	return func(ctx context.Context) bool {
 		connected, err := p.conns.Connected(ctx, []talk.UserID{user})
-		if there, known := connected[user]; err == nil && known && !there {
-			p.note("seat not vacated", p.Seats.Vacate(ctx, user))
-		}
-	})
+		there, known := connected[user]
+		return err == nil && known && !there
+	}
 }
 
 // beside does something for many people, a few at once.
@@ -227,7 +241,7 @@ func (p *Presence) expireSeats(ctx context.Context) {
 		case there:
 			p.note("seat not given back", p.Seats.Return(ctx, user))
 		default:
-			p.note("seat not freed", p.Seats.Expire(ctx, user, since[user]))
+			p.note("seat not freed", p.Seats.Expire(ctx, user, since[user], p.isGone(user)))
 		}
 	})
 }

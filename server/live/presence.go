@@ -44,6 +44,10 @@ type Presence struct {
 	own         [talk.PresenceShards]map[talk.Connection]struct{}
 	watched     map[talk.UserID]*watched
 	left        map[talk.UserID]struct{} // last seen lately, and not yet written
+	recent      map[talk.UserID]struct{} // known to be online, of those who were asked for
+	holds       map[*time.Timer]struct{} // to see later whether somebody came back
+	holding     sync.WaitGroup
+	over        bool // there are no more holds
 	whole       [talk.PresenceShards]bool
 	live        []string
 	since       time.Time // unbroken renewals
@@ -59,9 +63,12 @@ type Presence struct {
 func NewPresence(c PresenceConfig) *Presence {
 	p := &Presence{
 		PresenceConfig: c, watched: map[talk.UserID]*watched{}, left: map[talk.UserID]struct{}{},
+		recent: map[talk.UserID]struct{}{}, holds: map[*time.Timer]struct{}{},
 		unsure: make(chan struct{}, 1), walk: make(chan struct{}, 1),
 	}
-	p.forgetOwn()
+	for shard := range p.own {
+		p.own[shard] = map[talk.Connection]struct{}{}
+	}
 	return p
 }
 
@@ -70,9 +77,26 @@ var _ talk.FlipListener = (*Presence)(nil)
 // Use gives it the connections of all nodes. Call it before [Presence.Begin].
 func (p *Presence) Use(conns talk.Connections) { p.conns = conns }
 
-func (p *Presence) forgetOwn() {
-	for shard := range p.own {
-		p.own[shard] = map[talk.Connection]struct{}{}
+// ownUsers are those who are connected to this node. The lock is held.
+func (p *Presence) ownUsers() []talk.UserID {
+	users := map[talk.UserID]struct{}{}
+	for _, shard := range p.own {
+		for conn := range shard {
+			users[conn.User] = struct{}{}
+		}
+	}
+	return slices.Collect(maps.Keys(users))
+}
+
+// forgetGone forgets the connections of those who are known to be offline.
+func (p *Presence) forgetGone(online map[talk.UserID]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, shard := range p.own {
+		maps.DeleteFunc(shard, func(conn talk.Connection, _ struct{}) bool {
+			there, known := online[conn.User]
+			return known && !there
+		})
 	}
 }
 
@@ -119,9 +143,9 @@ func (p *Presence) Attach(ctx context.Context, user talk.UserID, _ talk.SessionI
 	}
 	return func(atOnce bool) {
 		p.mu.Lock()
-		_, mine := p.own[shard][conn]
+		_, mine := p.own[shard][conn] // else it was swept, with all that follows
 		delete(p.own[shard], conn)
-		mine = mine && p.named() == name // else it was swept, with all that follows
+		name := p.named()
 		p.mu.Unlock()
 		if mine {
 			p.detach(context.WithoutCancel(ctx), name, conn, atOnce)
@@ -142,11 +166,44 @@ func (p *Presence) detach(ctx context.Context, name string, conn talk.Connection
 	}
 	p.gone([]talk.UserID{conn.User})
 	if atOnce {
-		p.note("seat not vacated", p.Seats.Vacate(ctx, conn.User))
+		p.note("seat not vacated", p.Seats.Vacate(ctx, conn.User, p.isGone(conn.User)))
 		return
 	}
 	since := p.Clock()
-	time.AfterFunc(min(holdAfter, p.Grace/2), func() { p.hold(conn.User, since) })
+	p.later(min(holdAfter, p.Grace/2), func() { p.hold(conn.User, since) })
+}
+
+// later does something after d, unless this node ends before; then the others
+// do without.
+func (p *Presence) later(d time.Duration, do func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return
+	}
+	p.holding.Add(1)
+	var timer *time.Timer
+	timer = time.AfterFunc(d, func() {
+		defer p.holding.Done()
+		p.mu.Lock()
+		delete(p.holds, timer)
+		p.mu.Unlock()
+		do()
+	})
+	p.holds[timer] = struct{}{}
+}
+
+// endHolds ends what [Presence.later] began.
+func (p *Presence) endHolds() {
+	p.mu.Lock()
+	p.over = true
+	for timer := range p.holds {
+		if timer.Stop() {
+			p.holding.Done()
+		}
+	}
+	p.mu.Unlock()
+	p.holding.Wait()
 }
 
 // holdAfter is how long somebody may be without a connection before others
@@ -199,6 +256,7 @@ func (p *Presence) Of(ctx context.Context, users []talk.UserID) ([]talk.Presence
 	if err != nil {
 		online = nil // what was last known, then
 	}
+	p.remember(online)
 	known := map[talk.UserID]talk.Whereabouts{}
 	for _, w := range where {
 		known[w.UserID] = w
@@ -224,17 +282,44 @@ func (p *Presence) presence(w talk.Whereabouts, online map[talk.UserID]bool) tal
 	return presence
 }
 
+// recentMost is how many people a node remembers to have been online, beside
+// those who are watched and its own.
+const recentMost = 50_000
+
+// remember notes what was found out: it is what is said while Redis is away.
+func (p *Presence) remember(online map[talk.UserID]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for user, there := range online {
+		delete(p.recent, user)
+		if there {
+			if len(p.recent) >= recentMost {
+				clear(p.recent)
+			}
+			p.recent[user] = struct{}{}
+		}
+	}
+}
+
 // last is whether somebody was online when this node last knew.
 func (p *Presence) last(user talk.UserID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if w := p.watched[user]; w != nil && w.online {
+		return true
+	}
+	_, recently := p.recent[user]
+	return recently || p.here(user)
+}
+
+// here is whether somebody is connected to this node. The lock is held.
+func (p *Presence) here(user talk.UserID) bool {
 	for conn := range p.own[talk.PresenceShard(user)] {
 		if conn.User == user {
 			return true
 		}
 	}
-	w := p.watched[user]
-	return w != nil && w.online
+	return false
 }
 
 // Count is how many are online; while Redis is away, as many as were.

@@ -83,15 +83,18 @@ func (t *Tail) Run(ctx context.Context) {
 		case <-t.wake:
 		case <-soon.C:
 		}
+		began := time.Now()
 		unsettled, err := t.read(ctx)
 		t.note(ctx, err)
+		// Where a long transaction leaves much unsettled, all of it is read each time.
+		pause := min(max(tailLeast, time.Since(began)), tailEvery)
 		if unsettled {
-			soon.Reset(tailLeast)
+			soon.Reset(pause)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(tailLeast):
+		case <-time.After(pause):
 		}
 	}
 }

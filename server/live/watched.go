@@ -2,8 +2,10 @@ package live
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/free2talk/free2talk/server/talk"
 )
@@ -44,21 +46,49 @@ func (p *Presence) Watch(ctx context.Context, users []talk.UserID) ([]talk.Prese
 		p.watched[user].watches[w] = struct{}{}
 	}
 	p.mu.Unlock()
-	if err := p.reread(ctx, users); err != nil {
-		w.Close()
-		return nil, nil, err
-	}
-	first, err := p.Of(ctx, users)
+	where, online, err := p.reread(ctx, users)
 	if err != nil {
 		w.Close()
 		return nil, nil, err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for i := range first {
-		w.told[first[i].UserID] = first[i]
+	return w.first(where, online), w, nil
+}
+
+// first is what is known of the watched people who exist, by which changes are
+// measured: what changes from now on is told.
+func (w *PresenceWatch) first(where []talk.Whereabouts, online map[talk.UserID]bool) []talk.Presence {
+	p := w.presence
+	seen := map[talk.UserID]time.Time{}
+	for _, found := range where {
+		seen[found.UserID] = found.LastSeenAt
 	}
-	return first, w, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []talk.Presence
+	for _, user := range w.users {
+		lastSeen, exists := seen[user]
+		if !exists {
+			continue
+		}
+		presence := p.watched[user].presence(user, p.Clock())
+		if _, known := online[user]; !known {
+			presence.Stale = true
+		}
+		if !presence.Online {
+			presence.LastSeenAt = lastSeen
+		}
+		w.told[user] = presence
+		all = append(all, presence)
+	}
+	return all
+}
+
+func (w *watched) presence(user talk.UserID, now time.Time) talk.Presence {
+	presence := talk.Presence{UserID: user, Online: w.online, LastSeenAt: now}
+	if w.online {
+		presence.RoomID = w.room
+	}
+	return presence
 }
 
 // Close ends the watch.
@@ -118,11 +148,7 @@ func (p *Presence) now(user talk.UserID) (talk.Presence, bool) {
 	if w == nil {
 		return talk.Presence{}, false
 	}
-	presence := talk.Presence{UserID: user, Online: w.online, LastSeenAt: p.Clock()}
-	if w.online {
-		presence.RoomID = w.room
-	}
-	return presence, true
+	return w.presence(user, p.Clock()), true
 }
 
 // tell is called with the lock held.
@@ -139,6 +165,9 @@ func (w *watched) tell(user talk.UserID) {
 func (p *Presence) Flipped(user talk.UserID, online bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !online {
+		delete(p.recent, user)
+	}
 	if w := p.watched[user]; w != nil {
 		w.flips++
 		if w.online != online {
@@ -173,33 +202,80 @@ func (p *Presence) Told(told talk.Told) {
 // Unsure has everybody who is watched looked at again.
 func (p *Presence) Unsure() { signal(p.unsure) }
 
-// refresh looks at everybody who is watched again.
-func (p *Presence) refresh(ctx context.Context) {
+func (p *Presence) watchedUsers() []talk.UserID {
 	p.mu.Lock()
-	users := make([]talk.UserID, 0, len(p.watched))
-	for user := range p.watched {
-		users = append(users, user)
-	}
-	p.mu.Unlock()
-	for part := range slices.Chunk(users, seatsAtOnce) {
-		p.note("presence not read", p.reread(ctx, part))
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.watched))
+}
+
+// refresh looks at everybody who is watched again, and tries again where it
+// cannot.
+func (p *Presence) refresh(ctx context.Context) {
+	for part := range slices.Chunk(p.watchedUsers(), seatsAtOnce) {
+		if _, _, err := p.reread(ctx, part); err != nil {
+			if ctx.Err() == nil {
+				p.note("presence not read", err)
+			}
+			time.AfterFunc(healAgain, p.Unsure)
+			return
+		}
 	}
 }
 
-// reread brings what is known of people up to date. Who cannot be read keeps
-// what was known.
-func (p *Presence) reread(ctx context.Context, users []talk.UserID) error {
-	before := map[talk.UserID]uint64{}
+// compare looks at who of those who are watched is online. Where they sit is
+// told by the table, which loses nothing.
+func (p *Presence) compare(ctx context.Context) {
+	for part := range slices.Chunk(p.watchedUsers(), compareMost) {
+		flips := p.flipsOf(part)
+		online, err := p.conns.Online(ctx, part)
+		if err != nil {
+			return // Redis is away: everything is read again once it is back
+		}
+		p.mu.Lock()
+		for user := range flips {
+			if w := p.watched[user]; w != nil && p.learn(w, user, online, flips[user]) {
+				w.tell(user)
+			}
+		}
+		p.mu.Unlock()
+	}
+}
+
+// flipsOf is how many flips were heard of those who are watched.
+func (p *Presence) flipsOf(users []talk.UserID) map[talk.UserID]uint64 {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	flips := map[talk.UserID]uint64{}
 	for _, user := range users {
 		if w := p.watched[user]; w != nil {
-			before[user] = w.flips
+			flips[user] = w.flips
 		}
 	}
-	p.mu.Unlock()
+	return flips
+}
+
+// learn takes what was read of somebody, unless a flip was heard since. Of whom
+// nothing is known while Redis is away, this node knows whether they are here.
+// It reports whether that is news. The lock is held.
+func (p *Presence) learn(w *watched, user talk.UserID, online map[talk.UserID]bool, flips uint64) bool {
+	there, known := online[user]
+	if !known && p.here(user) {
+		there, known = true, true
+	}
+	if !known || w.flips != flips || w.online == there {
+		return false
+	}
+	w.online = there
+	return true
+}
+
+// reread brings what is known of people up to date, and returns what was read.
+// Who cannot be read keeps what was known.
+func (p *Presence) reread(ctx context.Context, users []talk.UserID) ([]talk.Whereabouts, map[talk.UserID]bool, error) {
+	flips := p.flipsOf(users)
 	where, err := p.Nodes.Whereabouts(ctx, users)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	online, err := p.conns.Online(ctx, users)
 	if err != nil {
@@ -212,12 +288,8 @@ func (p *Presence) reread(ctx context.Context, users []talk.UserID) error {
 		if w == nil {
 			continue
 		}
-		there, known := online[found.UserID]
-		flipped := known && w.flips == before[found.UserID] && w.online != there
+		flipped := p.learn(w, found.UserID, online, flips[found.UserID])
 		moved := found.Seq > w.seq && w.room != found.RoomID
-		if flipped {
-			w.online = there
-		}
 		if found.Seq > w.seq {
 			w.seq, w.room = found.Seq, found.RoomID
 		}
@@ -225,5 +297,5 @@ func (p *Presence) reread(ctx context.Context, users []talk.UserID) error {
 			w.tell(found.UserID)
 		}
 	}
-	return nil
+	return where, online, nil
 }

@@ -93,14 +93,24 @@ func (s *Seats) Return(ctx context.Context, user UserID) error {
 	return s.change(ctx, user, func(r *RoomState, u *UserState, now time.Time) { r.Return(u.ID, now) })
 }
 
-// Expire frees somebody's seat where it has been held since then.
-func (s *Seats) Expire(ctx context.Context, user UserID, since time.Time) error {
-	return s.change(ctx, user, func(r *RoomState, u *UserState, now time.Time) { r.Expire(u, since, now) })
+// Expire frees somebody's seat where it has been held since then, and gone
+// says, under the room's lock, that they are not back.
+func (s *Seats) Expire(ctx context.Context, user UserID, since time.Time, gone func(context.Context) bool) error {
+	return s.change(ctx, user, func(r *RoomState, u *UserState, now time.Time) {
+		if gone(ctx) {
+			r.Expire(u, since, now)
+		}
+	})
 }
 
-// Vacate frees somebody's seat at once: they went offline.
-func (s *Seats) Vacate(ctx context.Context, user UserID) error {
-	return s.change(ctx, user, func(r *RoomState, u *UserState, now time.Time) { r.Leave(u, LeftDisconnected, now) })
+// Vacate frees somebody's seat at once, where gone says so under the room's
+// lock: they went offline.
+func (s *Seats) Vacate(ctx context.Context, user UserID, gone func(context.Context) bool) error {
+	return s.change(ctx, user, func(r *RoomState, u *UserState, now time.Time) {
+		if gone(ctx) {
+			r.Leave(u, LeftDisconnected, now)
+		}
+	})
 }
 
 func (s *Seats) change(ctx context.Context, user UserID, decide func(*RoomState, *UserState, time.Time)) error {

@@ -1,0 +1,273 @@
+package live_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/free2talk/free2talk/server/live"
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// switchboard is the connections of all nodes, in memory, and the database of
+// nodes: what a presence needs. Nobody sits anywhere.
+type switchboard struct {
+	talk.Connections
+	talk.Nodes
+
+	mu       sync.Mutex
+	away     bool                 // Redis is
+	online   map[talk.UserID]bool // as Redis has it
+	rooms    map[talk.UserID]talk.RoomID
+	swept    bool // the next renewal hears so
+	begun    []string
+	reported map[string][]talk.UserID // node → its people
+}
+
+func newSwitchboard() *switchboard {
+	return &switchboard{online: map[talk.UserID]bool{}, rooms: map[talk.UserID]talk.RoomID{}, reported: map[string][]talk.UserID{}}
+}
+
+var errAway = errors.New("redis is away")
+
+func (s *switchboard) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+func (s *switchboard) redis(f func()) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away {
+		return errAway
+	}
+	f()
+	return nil
+}
+
+// Open is talk.Connections'.
+func (s *switchboard) Open(_ context.Context, _ string, c talk.Connection) error {
+	return s.redis(func() { s.online[c.User] = true })
+}
+
+// Close is talk.Connections'.
+func (s *switchboard) Close(context.Context, string, talk.Connection, time.Duration) (int, error) {
+	return 0, s.redis(func() {})
+}
+
+// Online is talk.Connections'.
+func (s *switchboard) Online(_ context.Context, users []talk.UserID) (map[talk.UserID]bool, error) {
+	found := map[talk.UserID]bool{}
+	return found, s.redis(func() {
+		for _, user := range users {
+			found[user] = s.online[user]
+		}
+	})
+}
+
+// Connected is talk.Connections'.
+func (s *switchboard) Connected(ctx context.Context, users []talk.UserID) (map[talk.UserID]bool, error) {
+	return s.Online(ctx, users)
+}
+
+// Expire is talk.Connections'.
+func (s *switchboard) Expire(context.Context, int) ([]talk.UserID, error) { return nil, nil }
+
+// Report is talk.Connections'.
+func (s *switchboard) Report(_ context.Context, shard int, node string, _ []string, own []talk.Connection) (bool, error) {
+	return true, s.redis(func() {
+		people := slices.DeleteFunc(s.reported[node], func(user talk.UserID) bool { return talk.PresenceShard(user) == shard })
+		for _, conn := range own {
+			people = append(people, conn.User)
+		}
+		s.reported[node] = people
+	})
+}
+
+// Retire is both's.
+func (s *switchboard) Retire(context.Context, string) error { return nil }
+
+// Count is talk.Connections'.
+func (s *switchboard) Count(context.Context) (int, error) { return len(s.online), nil }
+
+// Renew is talk.Nodes'.
+func (s *switchboard) Renew(_ context.Context, node string, begins bool) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if begins {
+		s.begun = append(s.begun, node)
+	}
+	if s.swept && !begins {
+		s.swept = false
+		return nil, talk.ErrNodeSwept
+	}
+	return []string{node}, nil
+}
+
+// SweepNodes is talk.Nodes'.
+func (s *switchboard) SweepNodes(context.Context) ([]talk.DeadNode, error) { return nil, nil }
+
+// LostSeats is talk.Nodes'.
+func (s *switchboard) LostSeats(context.Context, time.Time, int) ([]talk.LostSeat, error) {
+	return nil, nil
+}
+
+// SeatedPeople is talk.Nodes'.
+func (s *switchboard) SeatedPeople(context.Context, talk.UserID, time.Time, int) ([]talk.UserID, error) {
+	return nil, nil
+}
+
+// Saw is talk.Nodes'.
+func (s *switchboard) Saw(context.Context, []talk.UserID, time.Time) error { return nil }
+
+// Whereabouts is talk.Nodes'.
+func (s *switchboard) Whereabouts(_ context.Context, users []talk.UserID) ([]talk.Whereabouts, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []talk.Whereabouts
+	for _, user := range users {
+		found = append(found, talk.Whereabouts{UserID: user, Seq: 1, RoomID: s.rooms[user]})
+	}
+	return found, nil
+}
+
+// presence is one node's, not yet running.
+func (s *switchboard) presence(restart func()) *live.Presence {
+	p := live.NewPresence(live.PresenceConfig{
+		Node: "node", Nodes: s, Clock: time.Now, Log: slog.New(slog.DiscardHandler), Grace: time.Minute, Restart: restart,
+	})
+	p.Use(s)
+	return p
+}
+
+func running(t *testing.T, p *live.Presence) {
+	t.Helper()
+	if err := p.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() { p.Run(ctx) })
+	t.Cleanup(func() { stop(); run.Wait() })
+}
+
+// heardOf waits for the next changes that a watch tells.
+func heardOf(t *testing.T, w *live.PresenceWatch) []talk.Presence {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		if err := w.Wait(ctx); err != nil {
+			t.Fatal("nothing was told: ", err)
+		}
+		if changes := w.Take(); len(changes) > 0 {
+			return changes
+		}
+	}
+}
+
+const (
+	ada = talk.UserID("ada")
+	bob = talk.UserID("bob")
+)
+
+// P2: while Redis is away, who is connected to this node is online, in a
+// snapshot and in what follows it.
+func TestP2_who_is_here_is_online_without_redis(t *testing.T) {
+	t.Parallel()
+	s := newSwitchboard()
+	s.away = true
+	p := s.presence(nil)
+	p.Attach(t.Context(), ada, "session")
+	first, w, err := p.Watch(t.Context(), []talk.UserID{ada, bob})
+	if err != nil || len(first) != 2 || !first[0].Online || !first[0].Stale || first[1].Online {
+		t.Fatalf("%v, %v", first, err)
+	}
+	defer w.Close()
+	p.Follow(talk.Event{Topic: talk.UserTopic(ada), Seq: 2, Fact: talk.Moved{RoomID: "room"}})
+	if changes := heardOf(t, w); len(changes) != 1 || !changes[0].Online || changes[0].RoomID != "room" {
+		t.Errorf("she moves, and it is told that %v", changes)
+	}
+}
+
+// P2: of whom was seen online before Redis went away that is said again, as
+// stale.
+func TestP2_what_was_known_is_said_without_redis(t *testing.T) {
+	t.Parallel()
+	s := newSwitchboard()
+	s.online[ada] = true
+	p := s.presence(nil)
+	for _, away := range []bool{false, true} {
+		s.set(func() { s.away = away })
+		all, err := p.Of(t.Context(), []talk.UserID{ada, bob})
+		if err != nil || !all[0].Online || all[0].Stale != away || all[1].Online {
+			t.Errorf("away %v: %v, %v", away, all, err)
+		}
+	}
+	p.Flipped(ada, false)
+	if all, err := p.Of(t.Context(), []talk.UserID{ada}); err != nil || all[0].Online {
+		t.Errorf("she went: %v, %v", all, err)
+	}
+}
+
+// E3, P3: a flip that Redis lost without a word is found within ten seconds.
+func TestE3_P3_a_lost_flip_is_found(t *testing.T) {
+	t.Parallel()
+	s := newSwitchboard()
+	p := s.presence(nil)
+	running(t, p)
+	first, w, err := p.Watch(t.Context(), []talk.UserID{ada})
+	if err != nil || first[0].Online {
+		t.Fatalf("%v, %v", first, err)
+	}
+	defer w.Close()
+	for _, online := range []bool{true, false} { // the first is found by what a node looks at when it begins
+		s.set(func() { s.online[ada] = online })
+		began := time.Now()
+		if changes := heardOf(t, w); changes[0].Online != online {
+			t.Errorf("told %v", changes)
+		}
+		t.Logf("found after %v", time.Since(began))
+	}
+}
+
+// P2: a node that counted as dead and wakes keeps those whose grace is not
+// over connected until they are back, and does not bring back those of whom
+// everybody has heard that they are gone.
+func TestP2_a_node_that_wakes_keeps_whose_grace_is_not_over(t *testing.T) {
+	t.Parallel()
+	s := newSwitchboard()
+	restarted := make(chan struct{})
+	p := s.presence(func() { close(restarted) })
+	running(t, p)
+	p.Attach(t.Context(), ada, "session")
+	detach := p.Attach(t.Context(), bob, "session")
+	s.set(func() { s.online[bob], s.swept = false, true })
+	select {
+	case <-restarted:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not notice that it was swept")
+	}
+	again := func() (people []talk.UserID, begun int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.reported["node.1"], len(s.begun)
+	}
+	deadline := time.After(20 * time.Second)
+	for people, begun := again(); !slices.Equal(people, []talk.UserID{ada}) || begun != 2; people, begun = again() {
+		select {
+		case <-deadline:
+			t.Fatalf("it has %v, and began %d times", people, begun)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	detach(false) // the end of bob's stream is nothing new
+	if p.Own() != 1 {
+		t.Errorf("it has %d connections", p.Own())
+	}
+}
