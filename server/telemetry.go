@@ -149,7 +149,11 @@ func (t *Telemetry) instruments() error {
 		metric.WithExplicitBucketBoundaries(rpcBuckets...))
 	t.inFlight, inFlight = meter.Int64UpDownCounter("free2talk.rpc.in_flight", metric.WithDescription("Calls and streams that are open."))
 	t.panics, panics = meter.Int64Counter("free2talk.rpc.panics", metric.WithDescription("Panics that were contained."))
-	return errors.Join(calls, inFlight, panics)
+	if err := errors.Join(calls, inFlight, panics); err != nil {
+		return err
+	}
+	t.panics.Add(context.Background(), 0) // there from the start, so that an alert sees the first one
+	return nil
 }
 
 // MeterProvider is where other rooms of the house measure. Never nil.
