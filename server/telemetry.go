@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // what it registers by itself is on a mux that nobody serves
+	"net/http/pprof"
 	"os"
 	"strings"
 	"time"

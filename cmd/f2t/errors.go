@@ -43,11 +43,11 @@ func (a *app) exit(ctx context.Context, err error) int {
 		return exitDone
 	}
 	if ctx.Err() != nil {
-		a.note("interrupted")
+		a.notef("interrupted")
 		return exitInterrupted
 	}
 	line, code := a.explain(err)
-	a.note("%s", line)
+	a.notef("%s", line)
 	return code
 }
 

@@ -257,7 +257,7 @@ func (l *load) reportFailures(a *app) error {
 		return err
 	}
 	if l.errors[client.ReasonRateLimited] > 0 {
-		a.note("the rate limits refused calls: a server that is to be measured runs with --rate-limits api=off")
+		a.notef("the rate limits refused calls: a server that is to be measured runs with --rate-limits api=off")
 	}
 	return nil
 }

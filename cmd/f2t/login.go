@@ -60,7 +60,7 @@ func (l loginCmd) Run(ctx context.Context, a *app) error {
 	}
 	a.endOld(ctx, *old)
 	if account.GetUser().GetRole() != free2talkv1.Role_ROLE_ADMIN {
-		defer a.note("%s is no administrator, which most commands need: on the server's machine, `free2talk user promote %s` makes one", made.Username, made.Username)
+		defer a.notef("%s is no administrator, which most commands need: on the server's machine, `free2talk user promote %s` makes one", made.Username, made.Username)
 	}
 	return a.done("logged in to %s as %s", made.Server, made.Username)
 }
@@ -77,7 +77,7 @@ func (a *app) endOld(ctx context.Context, old profile) {
 	}
 	if err != nil && ctx.Err() == nil {
 		line, _ := a.explain(err)
-		a.note("the session before goes on at %s until it runs out: %s", old.Server, line)
+		a.notef("the session before goes on at %s until it runs out: %s", old.Server, line)
 	}
 }
 

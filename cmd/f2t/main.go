@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/jotaen/kong-completion"
+	kongcompletion "github.com/jotaen/kong-completion"
 	"golang.org/x/term"
 )
 
@@ -99,7 +99,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, log io.Writer) i
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 	)
 	if err != nil {
-		a.note("%v", err)
+		a.notef("%v", err)
 		return exitUsage
 	}
 	kongcompletion.Register(parser, kongcompletion.WithPredictors(predictors()))
@@ -111,7 +111,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, log io.Writer) i
 	case code >= 0: // --help
 		return code
 	case err != nil:
-		a.note("%v (see f2t %s--help)", err, upTo(err))
+		a.notef("%v (see f2t %s--help)", err, upTo(err))
 		return exitUsage
 	}
 	err = command.Run()

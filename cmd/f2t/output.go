@@ -28,8 +28,8 @@ func (a *app) say(format string, args ...any) error {
 	return err
 }
 
-// note writes a line that is no result: a diagnosis, a question.
-func (a *app) note(format string, args ...any) {
+// notef writes a line that is no result: a diagnosis, a question.
+func (a *app) notef(format string, args ...any) {
 	fmt.Fprintf(a.log, "f2t: %s\n", clean(fmt.Sprintf(format, args...)))
 }
 

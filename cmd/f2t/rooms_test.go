@@ -141,9 +141,7 @@ func TestOnline(t *testing.T) {
 	me.run("online").fails(t, exitNoSession)
 	me.login("ada")
 	says(t, me.run("online").ok(t), "Nobody is online")
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	for _, err := range ada.Connect(ctx) {
+	for _, err := range ada.Connect(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}

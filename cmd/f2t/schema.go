@@ -39,7 +39,7 @@ func (a *app) schema(ctx context.Context) (*schema, error) {
 	read, err := reflected(ctx, c.Conn())
 	if err != nil {
 		if connect.CodeOf(err) != connect.CodeUnavailable { // else the call itself will tell
-			a.note("the server does not say what it has (%s): going by this program's contract", oneLine(err.Error()))
+			a.notef("the server does not say what it has (%s): going by this program's contract", oneLine(err.Error()))
 		}
 		return compiledIn(), nil
 	}

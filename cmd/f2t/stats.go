@@ -148,7 +148,7 @@ func (f *statsFrame) show(a *app, every time.Duration, away error, draws bool) e
 	if away != nil {
 		line, _ := a.explain(away)
 		if !draws {
-			a.note("%s", line)
+			a.notef("%s", line)
 			return nil
 		}
 		shown, err := f.text(a, every)

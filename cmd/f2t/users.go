@@ -239,7 +239,7 @@ func (u usersSessions) Run(ctx context.Context, a *app) error {
 	if u.User == "" {
 		return a.ownSessions(ctx)
 	}
-	admin, found, err := oneUser{u.User}.find(ctx, a)
+	admin, found, err := oneUser(u).find(ctx, a)
 	if err != nil {
 		return err
 	}

@@ -280,4 +280,3 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 }
-
