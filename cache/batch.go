@@ -69,6 +69,7 @@ type batcher struct {
 	client  redis.UniversalClient
 	breaker *breaker
 	timeout time.Duration
+	took    func(context.Context, time.Duration) // hears of each round trip
 
 	mu      sync.Mutex
 	leaders int
@@ -123,7 +124,10 @@ func (b *batcher) lead(ctx context.Context, tickets []*ticket) error {
 		calls = append(calls, t.calls...)
 	}
 	err := b.breaker.do(context.WithoutCancel(ctx), b.timeout, func(ctx context.Context) error {
-		return b.exchange(ctx, calls)
+		begun := time.Now()
+		err := b.exchange(ctx, calls)
+		b.took(ctx, time.Since(begun))
+		return err
 	})
 	b.mu.Lock()
 	if errors.Is(err, errAway) {

@@ -97,7 +97,11 @@ func (b *Bus) Publish(ctx context.Context, events []talk.Event) error {
 	if len(calls) == 0 {
 		return nil
 	}
-	return b.redis.bus.do(ctx, append(calls, command("publish", b.redis.keys.wakes(), ""))...)
+	err := b.redis.bus.do(ctx, append(calls, command("publish", b.redis.keys.wakes(), ""))...)
+	if err == nil {
+		b.redis.metrics.published.Add(ctx, int64(len(calls)))
+	}
+	return err
 }
 
 // Listen asks for the events of a topic.

@@ -21,6 +21,9 @@ type metrics struct {
 	forgets    metric.Int64Counter
 	decisions  metric.Int64Counter
 	breaks     metric.Int64Counter
+	published  metric.Int64Counter
+	repairs    metric.Int64Counter
+	trips      metric.Float64Histogram
 	tallies    sync.Map // decision → tally
 }
 
@@ -36,13 +39,34 @@ func newMetrics(meter metric.Meter, r *Redis) (*metrics, error) {
 		counter(meter, &m.forgets, "free2talk_cache_unforgotten", "Keys that could not be unlinked after a write, and were kept from being read."),
 		counter(meter, &m.decisions, "free2talk_limiter_decisions", "Decisions about calls, by policy, result and mode."),
 		counter(meter, &m.breaks, "free2talk_breaker_opened", "How often Redis was found to be away, by role."),
+		counter(meter, &m.published, "free2talk_events_published", "Events that this node handed to Redis for the others."),
+		counter(meter, &m.repairs, "free2talk_presence_repaired", "Connections of this node that Redis did not know, or knew and were none, when it was told."),
 	}
 	var err error
 	m.loads, err = meter.Float64Histogram("free2talk_cache_load", metric.WithUnit("s"),
 		metric.WithDescription("How long it took to load what Redis did not have."),
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5))
-	errs = append(errs, err, m.observe(meter, r))
-	return &m, errors.Join(errs...)
+	errs = append(errs, err)
+	m.trips, err = meter.Float64Histogram("free2talk_redis_round_trip", metric.WithUnit("s"),
+		metric.WithDescription("How long Redis took to answer, by role; one round trip may carry many commands."),
+		metric.WithExplicitBucketBoundaries(.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1))
+	errs = append(errs, err, m.observe(meter, r), observePool(meter, r), observeDrift(meter, r), observeMemory(meter, r))
+	if err := errors.Join(errs...); err != nil {
+		return &m, err
+	}
+	m.zero()
+	return &m, nil
+}
+
+// zero shows what has not happened yet: a counter that begins to exist when it
+// first counts has no rate that an alert could see.
+func (m *metrics) zero() {
+	for _, c := range []metric.Int64Counter{m.forgets, m.published, m.repairs} {
+		c.Add(context.Background(), 0)
+	}
+	for _, role := range []Role{RoleCache, RoleLimiter, RoleBus, RolePresence} {
+		m.breaks.Add(context.Background(), 0, metric.WithAttributes(attribute.String("role", string(role))))
+	}
 }
 
 func counter(meter metric.Meter, into *metric.Int64Counter, name, description string) (err error) {
@@ -110,12 +134,16 @@ func (m *metrics) stats(cache string) *stats {
 		set := attribute.NewSet(name, attribute.String("layer", "redis"), attribute.String("result", result))
 		return tally{m.requests, []metric.AddOption{metric.WithAttributeSet(set)}}
 	}
-	return &stats{
+	s := &stats{
 		hit: result("hit"), miss: result("miss"), negative: result("negative"),
 		wait: result("wait"), stale: result("stale"), err: result("error"),
 		metrics: m, cache: name, load: []metric.RecordOption{metric.WithAttributes(name)},
 		refuse: tally{m.refusals, []metric.AddOption{metric.WithAttributes(name)}},
 	}
+	for _, t := range []tally{s.hit, s.miss, s.negative, s.wait, s.stale, s.err, s.refuse} {
+		t.add(context.Background(), 0)
+	}
+	return s
 }
 
 func (s *stats) loaded(ctx context.Context, took time.Duration) {

@@ -179,6 +179,7 @@ func (c *Connections) Report(ctx context.Context, shard int, node string, live [
 	case n == -2:
 		return false, c.replace(ctx, shard, node, own)
 	default:
+		c.redis.drift[shard].Store(0)
 		return n == 1, nil
 	}
 }
@@ -210,10 +211,12 @@ func (c *Connections) replace(ctx context.Context, shard int, node string, own [
 		user, id, _ := strings.Cut(member, " ")
 		calls = append(calls, scriptClose.run(c.redis.keys.presence(shard), user, id, node, lostGrace.Milliseconds(), presenceTTL.Milliseconds()))
 	}
+	c.redis.drift[shard].Store(int64(len(calls)))
 	for part := range slices.Chunk(calls, presenceMost) {
 		if err := c.redis.presence.do(ctx, part...); err != nil {
 			return err
 		}
+		c.redis.metrics.repairs.Add(ctx, int64(len(part)))
 	}
 	return nil
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/free2talk/free2talk/server/talk"
 )
@@ -20,12 +23,14 @@ type Redis struct {
 	servers string
 	keys    keys
 	metrics *metrics
+	memory  *memory
 
 	cache    *batcher
 	limiter  *batcher
 	bus      *batcher
 	presence *batcher
 	trust    *trust
+	drift    [talk.PresenceShards]atomic.Int64 // connections of this node that a shard had wrong when it was last told
 	dirty    *dirty
 
 	mu     sync.Mutex
@@ -48,8 +53,11 @@ func newRedis(client redis.UniversalClient, servers []string, config Config) (*R
 	r.bus = r.role(RoleBus, func() {})
 	r.presence = r.role(RolePresence, func() {})
 	var err error
-	r.metrics, err = newMetrics(config.Meter, r)
-	return r, err
+	if r.metrics, err = newMetrics(config.Meter, r); err != nil {
+		return r, err
+	}
+	r.chore(r.memory.read)
+	return r, nil
 }
 
 func (r *Redis) role(role Role, opened func()) *batcher {
@@ -58,7 +66,10 @@ func (r *Redis) role(role Role, opened func()) *batcher {
 		r.metrics.opened(role)
 		opened()
 	})
-	return &batcher{client: r.client, breaker: b, timeout: r.config.Timeout}
+	where := metric.WithAttributeSet(attribute.NewSet(attribute.String("role", string(role))))
+	return &batcher{client: r.client, breaker: b, timeout: r.config.Timeout, took: func(ctx context.Context, took time.Duration) {
+		r.metrics.trips.Record(ctx, took.Seconds(), where)
+	}}
 }
 
 // Run keeps the connection watched until ctx ends. The cache is not used

@@ -186,10 +186,11 @@ func (s *session) fly(ctx context.Context, f *flight) {
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
 
+	unlock, err := s.lock(ctx)
+	defer unlock()
 	used, done := s.reread(ctx)
 	var made Tokens
-	var err error
-	if !done {
+	if !done && err == nil {
 		made, err = s.refresh(ctx, used.Refresh)
 	}
 	s.mu.Lock()
@@ -204,6 +205,17 @@ func (s *session) fly(ctx context.Context, f *flight) {
 		f.err = refreshError(err)
 	}
 	f.tokens, s.flight = s.tokens, nil
+}
+
+// lock keeps other processes that share the store from refreshing meanwhile.
+func (s *session) lock(ctx context.Context) (unlock func(), err error) {
+	unlock = func() {}
+	if shared, ok := s.store.(TokenLocker); ok {
+		if unlock, err = shared.Lock(ctx); err != nil {
+			return func() {}, fmt.Errorf("lock tokens: %w", err)
+		}
+	}
+	return unlock, nil
 }
 
 func refreshError(err error) error { return fmt.Errorf("refresh the session: %w", err) }

@@ -60,6 +60,16 @@ type TokenStore interface {
 	Save(ctx context.Context, tokens Tokens) error
 }
 
+// TokenLocker is a [TokenStore] that processes share which run at the same
+// time. A client holds the lock for as long as a refresh takes, so that the
+// next one finds what it brought: a refresh token must not be used twice.
+type TokenLocker interface {
+	TokenStore
+	// Lock returns when nobody else holds the lock, or fails where ctx ends
+	// before. Load and Save are called with and without it.
+	Lock(ctx context.Context) (unlock func(), err error)
+}
+
 // memory is the store that a client has by default.
 type memory struct{ tokens Tokens }
 

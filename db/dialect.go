@@ -72,7 +72,10 @@ const endIn = time.Second
 
 // --- Postgres ---
 
-type postgresDialect struct{ db *bun.DB }
+type postgresDialect struct {
+	db     *bun.DB
+	timing *timing // of batches, which Bun's hooks do not see; nil: nobody measures
+}
 
 func openPostgres(config Config) (dialect, error) {
 	conn, err := pgx.ParseConfig(config.URL)
@@ -163,13 +166,14 @@ func (p *postgresDialect) begin(ctx context.Context) (transaction, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pgTransaction{db: p.db, conn: conn}, nil
+	return &pgTransaction{db: p.db, conn: conn, timing: p.timing}, nil
 }
 
 type pgTransaction struct {
-	db    *bun.DB
-	conn  *sql.Conn
-	begun bool
+	db     *bun.DB
+	conn   *sql.Conn
+	begun  bool
+	timing *timing
 }
 
 func (t *pgTransaction) run(ctx context.Context, batch ...query) error {
@@ -208,6 +212,7 @@ func (t *pgTransaction) send(ctx context.Context, conn *pgconn.PgConn, batch []q
 		statements[i] = q.sql
 	}
 	ctx, done := traceBatch(ctx, statements)
+	defer t.timing.batch(ctx, time.Now())
 	answers := conn.Exec(ctx, strings.Join(statements, ";\n"))
 	var err error
 	for i := 0; err == nil && answers.NextResult(); i++ {

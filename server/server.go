@@ -108,7 +108,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.streams = live.streams
 	s.streams.check = c.Live.Ended
-	if err := c.Telemetry.live(s.streams, c.Live.Presence); err != nil {
+	if err := c.Telemetry.live(s.streams, &live.Live); err != nil {
 		return nil, err
 	}
 	return s, nil

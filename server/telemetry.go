@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"strings"
 	"time"
@@ -24,7 +25,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
-	"github.com/free2talk/free2talk/server/live"
 	"github.com/free2talk/free2talk/server/talk"
 )
 
@@ -149,7 +149,11 @@ func (t *Telemetry) instruments() error {
 		metric.WithExplicitBucketBoundaries(rpcBuckets...))
 	t.inFlight, inFlight = meter.Int64UpDownCounter("free2talk.rpc.in_flight", metric.WithDescription("Calls and streams that are open."))
 	t.panics, panics = meter.Int64Counter("free2talk.rpc.panics", metric.WithDescription("Panics that were contained."))
-	return errors.Join(calls, inFlight, panics)
+	if err := errors.Join(calls, inFlight, panics); err != nil {
+		return err
+	}
+	t.panics.Add(context.Background(), 0) // there from the start, so that an alert sees the first one
+	return nil
 }
 
 // MeterProvider is where other rooms of the house measure. Never nil.
@@ -161,10 +165,17 @@ func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracers }
 // Registry takes collectors that do not speak OpenTelemetry.
 func (t *Telemetry) Registry() prometheus.Registerer { return t.registry }
 
-// Handler serves the metrics to Prometheus, for a listener of its own.
+// Handler serves the metrics to Prometheus, with examples of traces where it
+// asks for OpenMetrics, and Go's profiles under /debug/pprof/. It is for a
+// listener of its own, which strangers do not reach.
 func (t *Telemetry) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, EnableOpenMetrics: true}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index) // all but the next four by their names
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
 }
 
@@ -198,8 +209,8 @@ func (t *Telemetry) Passwords(gate *talk.Passwords) error {
 	return err
 }
 
-// live measures the streams of a server, and who is there.
-func (t *Telemetry) live(open *streams, presence *live.Presence) error {
+// live measures the streams of a server, the rooms, and who is there.
+func (t *Telemetry) live(open *streams, c *Live) error {
 	if t == nil {
 		return nil
 	}
@@ -208,18 +219,40 @@ func (t *Telemetry) live(open *streams, presence *live.Presence) error {
 	connections, e2 := meter.Int64ObservableGauge("free2talk.connections", metric.WithDescription("Personal streams that this node counts as somebody's presence."))
 	online, e3 := meter.Int64ObservableGauge("free2talk.online.users", metric.WithDescription("Users online on all nodes together, as this node last read it."))
 	nodes, e4 := meter.Int64ObservableGauge("free2talk.nodes", metric.WithDescription("Nodes that live, as this node last read it."))
-	if err := errors.Join(e1, e2, e3, e4); err != nil {
+	rooms, e5 := meter.Int64ObservableGauge("free2talk.rooms", metric.WithDescription("Rooms that are open, on all nodes together, as this node knows."))
+	if err := errors.Join(e1, e2, e3, e4, e5); err != nil {
 		return err
 	}
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(count, int64(open.count()))
-		if presence != nil {
+		if c.Lobby != nil {
+			o.ObserveInt64(rooms, int64(c.Lobby.Size()))
+		}
+		if presence := c.Presence; presence != nil {
 			o.ObserveInt64(connections, int64(presence.Own()))
 			o.ObserveInt64(online, int64(presence.LastCount()))
 			o.ObserveInt64(nodes, int64(presence.Live()))
 		}
 		return nil
-	}, count, connections, online, nodes)
+	}, count, connections, online, nodes, rooms)
+	return err
+}
+
+// Outbox measures the changes of this node, and what others left untold.
+func (t *Telemetry) Outbox(outbox *talk.Outbox) error {
+	meter := t.meters.Meter(scopeName)
+	changes, e1 := meter.Int64ObservableCounter("free2talk.changes", metric.WithDescription("Changes that this node committed."))
+	swept, e2 := meter.Int64ObservableCounter("free2talk.events.swept",
+		metric.WithDescription("Events that some node committed and did not tell in time, and that this one told."))
+	if err := errors.Join(e1, e2); err != nil {
+		return err
+	}
+	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		stats := outbox.Stats()
+		o.ObserveInt64(changes, stats.Changes)
+		o.ObserveInt64(swept, stats.Swept)
+		return nil
+	}, changes, swept)
 	return err
 }
 
@@ -304,7 +337,8 @@ func (t *Telemetry) interceptor(s *Server) (connect.ServerInterceptor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(next connect.ServerFunc) connect.ServerFunc { return count(traced(next)) }, nil
+	// The span is outside: what is counted inside carries it as its example.
+	return func(next connect.ServerFunc) connect.ServerFunc { return traced(count(next)) }, nil
 }
 
 func (t *Telemetry) count(s *Server) connect.ServerInterceptor {

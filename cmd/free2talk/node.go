@@ -115,6 +115,9 @@ func (n *node) openStore(ctx context.Context) error {
 	store.AddQueryHook(bunotel.NewQueryHook( // without the arguments: they are somebody's data
 		bunotel.WithTracerProvider(n.telemetry.TracerProvider()), bunotel.WithMeterProvider(n.telemetry.MeterProvider()),
 	))
+	if err := store.Measure(n.meter("db")); err != nil {
+		return err
+	}
 	if n.settings.watch != nil {
 		store.AddQueryHook(n.settings.watch)
 	}
@@ -231,7 +234,7 @@ func (n *node) openServer(ctx context.Context) (err error) {
 	}
 	passwords := talk.NewPasswords(0)
 	tokens := talk.NewTokens(n.keys, n.clock.Now, issuer, audience)
-	if err := errors.Join(n.telemetry.Passwords(passwords), n.telemetry.Tokens(tokens)); err != nil {
+	if err := errors.Join(n.telemetry.Passwords(passwords), n.telemetry.Tokens(tokens), n.telemetry.Outbox(n.outbox)); err != nil {
 		return err
 	}
 	reader := cache.NewReader(n.redis, n.store, cache.Codecs{Room: server.RoomCodec, User: server.UserCodec})

@@ -32,7 +32,12 @@ func newHubMetrics(meter metric.Meter, h *Hub) (*hubMetrics, error) {
 			o.Observe(int64(len(h.topics)))
 			return nil
 		}))
-	return m, errors.Join(errs[:]...)
+	if err := errors.Join(errs[:]...); err != nil {
+		return m, err
+	}
+	m.deliveries.Add(context.Background(), 0) // there from the start, so that rates have a beginning
+	m.heals.Add(context.Background(), 0)
+	return m, nil
 }
 
 func (m *hubMetrics) delivered(n int) { m.deliveries.Add(context.Background(), int64(n)) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,7 +34,18 @@ type Outbox struct {
 
 	mu   sync.Mutex
 	told []int64 // not yet marked
+
+	changes, swept atomic.Int64
 }
+
+// OutboxStats is what an outbox did since the start of the process.
+type OutboxStats struct {
+	Changes int64 // that were committed and told
+	Swept   int64 // events that some node committed and did not tell in time, and this one told
+}
+
+// Stats is what it did so far.
+func (o *Outbox) Stats() OutboxStats { return OutboxStats{o.changes.Load(), o.swept.Load()} }
 
 // NewOutbox makes the outbox of one node. [Outbox.Run] keeps its promises.
 func NewOutbox(store Store, cache Cache, clock Clock, log *slog.Logger) *Outbox {
@@ -54,6 +66,7 @@ func (o *Outbox) Change(ctx context.Context, scope Scope, decide func(*State) er
 	if err != nil {
 		return err
 	}
+	o.changes.Add(1)
 	o.tell(context.WithoutCancel(ctx), told)
 	return nil
 }
@@ -158,6 +171,7 @@ func (o *Outbox) sweep(ctx context.Context, before time.Time) (int, error) {
 		return 0, err
 	}
 	o.mark(told.IDs...)
+	o.swept.Add(int64(len(rows)))
 	return len(rows), nil
 }
 
