@@ -250,12 +250,24 @@ func (r *run) fanTurn(c crier, mode []string) (f fan, err error) {
 	if err != nil {
 		return f, err
 	}
-	if err := load.proceed(&f); err != nil {
+	profiled := r.profile(c.on, strings.Join(mode, "")) // while the load goes on
+	if err := errors.Join(load.proceed(&f), profiled()); err != nil {
 		return f, err
 	}
 	after, err := c.on.cpu()
 	f.cpu = after - before
 	return f, err
+}
+
+// profile takes a profile of a turn, where that is wanted; what it returns waits
+// for it.
+func (r *run) profile(p *process, name string) (taken func() error) {
+	if r.profiles == "" || p.metrics == "" {
+		return func() error { return nil }
+	}
+	done := make(chan error, 1)
+	go func() { done <- p.profile(r.ctx, r.turn, filepath.Join(r.profiles, name+".pprof")) }()
+	return func() error { return <-done }
 }
 
 // load is a program that gets ready, waits for a line, and prints what it did.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -24,6 +25,9 @@ type run struct {
 	turn   time.Duration // of load, for one variant in one round
 	rooms  []int         // how many, in the databases of ListRooms
 	only   string        // one part of the table; "" is all of it
+	// profiles is where a CPU profile of each turn of the shipped server is
+	// written; "" is nowhere. Figures taken meanwhile are those of a profiled server.
+	profiles string
 
 	postgres *service.Postgres
 	redis    *service.Redis
@@ -40,13 +44,14 @@ func main() {
 func bench() error {
 	quick := flag.Bool("quick", false, "one short round, to see that it runs; writes nothing")
 	only := flag.String("only", "", "one part: reads, writes, logins, starts or fanout; writes nothing")
+	profiles := flag.String("profiles", "", "directory for CPU profiles of the shipped server's turns")
 	out := flag.String("o", "docs/performance.md", "where the table is written")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r := &run{ctx: ctx, only: *only, rounds: 3, turn: 3 * time.Second, rooms: []int{1_000, 100_000}}
+	r := &run{ctx: ctx, only: *only, profiles: *profiles, rounds: 3, turn: 3 * time.Second, rooms: []int{1_000, 100_000}}
 	if *quick {
-		r.rounds, r.turn, r.rooms, *out = 1, time.Second/2, []int{1_000, 2_000}, ""
+		r.rounds, r.turn, r.rooms, *out = 1, time.Second, []int{1_000, 2_000}, ""
 	}
 	return r.all(*out)
 }
@@ -119,13 +124,22 @@ func (r *run) shipped(c *crowd, prefix string) (*process, error) {
 }
 
 func (r *run) shippedOn(cpu string, c *crowd, prefix string) (*process, error) {
-	return startOn(r.ctx, cpu, []string{filepath.Join(r.dir, "free2talk")}, []string{
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	metrics := net.JoinHostPort("127.0.0.1", port)
+	p, err := startOn(r.ctx, cpu, []string{filepath.Join(r.dir, "free2talk")}, []string{
 		"DATABASE_URL=" + c.dsn, "REDIS_URL=" + r.redis.URL(),
 		"FREE2TALK_REDIS_PREFIX=" + prefix,
 		"FREE2TALK_RATE_LIMITS=api=100000/15m,auth=100000/15m",
 		"FREE2TALK_LOG_FORMAT=json",
 		"FREE2TALK_TRUSTED_PROXIES=127.0.0.1/32",
-	})
+	}, "--metrics-listen", metrics)
+	if p != nil {
+		p.metrics = "http://" + metrics
+	}
+	return p, err
 }
 
 // database makes an empty one.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -28,6 +29,7 @@ type process struct {
 	gone chan error // what Wait said, once
 
 	besides *process // stops with it; or nil
+	metrics string   // URL of its metrics and profiles; or ""
 }
 
 // start runs a program pinned to the server's processor, and returns once it
@@ -106,6 +108,25 @@ func (p *process) stop() error {
 		return fmt.Errorf("%w\n%s", err, p.log.String())
 	}
 	return nil
+}
+
+// profile writes what the server spends its CPU time on for so long.
+func (p *process) profile(ctx context.Context, d time.Duration, path string) error {
+	url := fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", p.metrics, max(1, int(d.Seconds())))
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	reply, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer reply.Body.Close()
+	profile, err := io.ReadAll(reply.Body)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, profile, 0o644)
 }
 
 // clockTick is how the kernel counts CPU time for /proc: USER_HZ, 100 on Linux.

@@ -51,7 +51,7 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, q *request) {
 		r.Body = s.capped(w, r, most)
 	}
 	if q.rules.stream && !q.rules.duplex {
-		q.writer = newHeldWriter(w)
+		q.writer = newHeldWriter(w, r)
 		w = q.writer
 	}
 	s.rpc.ServeHTTP(w, r)

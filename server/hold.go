@@ -2,23 +2,40 @@ package server
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
+	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
 
 // writeWithin is how long one write to a stream may take: somebody who reads
-// nothing for that long has gone or is too slow.
-const writeWithin = 10 * time.Second
+// nothing for that long has gone or is too slow. Writes that follow each other
+// closely share a deadline, which is set again after deadlineEvery.
+const (
+	writeWithin   = 10 * time.Second
+	deadlineEvery = 2 * time.Second
+)
 
 // heldWriter lets a stream send several messages in one write. Connect flushes
 // after each message; while the writer is held, what is written and flushed
 // waits, and goes out at once when it is let go.
+//
+// Over HTTP/1.1 what was held then goes to the connection as one chunk (RFC
+// 9112, section 7.1), past the buffers of net/http, which would copy it twice
+// more. That is right because net/http has written the head, which says
+// chunked, and holds nothing back after a flush; and because the goroutine of
+// the handler is the only one that writes.
 type heldWriter struct {
 	http.ResponseWriter
 
 	control *http.ResponseController
 	held    *bytes.Buffer // nil while it is not held
+	conn    net.Conn      // of HTTP/1.1; nil of HTTP/2
+	begun   bool          // the head is written, and it says chunked
+	until   time.Time     // the deadline of conn's writes is not before
 }
 
 var heldBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -26,8 +43,22 @@ var heldBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // keptBuffer is how large a buffer is kept for others.
 const keptBuffer = 64 << 10
 
-func newHeldWriter(w http.ResponseWriter) *heldWriter {
-	return &heldWriter{ResponseWriter: w, control: http.NewResponseController(w)}
+// chunkHead is the room for a chunk's size and the line's end.
+const chunkHead = 10
+
+// connKey is where a connection is found in the contexts of its requests.
+type connKey struct{}
+
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+func newHeldWriter(w http.ResponseWriter, r *http.Request) *heldWriter {
+	held := &heldWriter{ResponseWriter: w, control: http.NewResponseController(w)}
+	if r.ProtoMajor == 1 && r.ProtoMinor == 1 {
+		held.conn, _ = r.Context().Value(connKey{}).(net.Conn)
+	}
+	return held
 }
 
 // Unwrap is for http.ResponseController.
@@ -48,11 +79,28 @@ func (w *heldWriter) Flush() {
 	}
 }
 
+// hold keeps what is written from now on.
 func (w *heldWriter) hold() {
 	if b, ok := heldBuffers.Get().(*bytes.Buffer); ok {
 		w.held = b
+		b.Write(make([]byte, chunkHead))
 	}
 }
+
+// envelope writes a frame as Connect and gRPC do, without compression: no
+// flags, the length, the message.
+func (w *heldWriter) envelope(f *frame, json bool) error {
+	begins := w.held.Len()
+	w.held.Write(make([]byte, envelopeHead))
+	if err := f.writeTo(w.held, json); err != nil {
+		return err
+	}
+	envelope := w.held.Bytes()[begins:]
+	binary.BigEndian.PutUint32(envelope[1:envelopeHead], uint32(len(envelope)-envelopeHead))
+	return nil
+}
+
+const envelopeHead = 5
 
 // release sends what was held, within a time. It returns an error where the
 // other side does not take it.
@@ -68,15 +116,40 @@ func (w *heldWriter) release() error {
 			heldBuffers.Put(held)
 		}
 	}()
+	if held.Len() == chunkHead {
+		return nil
+	}
+	if w.begun && w.conn != nil {
+		return w.chunk(held)
+	}
 	w.within(writeWithin)
-	_, err := w.ResponseWriter.Write(held.Bytes())
+	_, err := w.ResponseWriter.Write(held.Bytes()[chunkHead:])
 	if err == nil {
 		err = w.control.Flush()
 	}
 	if err == nil {
+		w.begun = w.ResponseWriter.Header().Get("Content-Length") == ""
 		_ = w.control.SetWriteDeadline(time.Time{}) // HTTP/2 would end the stream when it passes
 	}
 	return err
 }
 
+// chunk sends what was held to the connection itself.
+func (w *heldWriter) chunk(held *bytes.Buffer) error {
+	var digits [chunkHead]byte
+	size := strconv.AppendInt(digits[:0], int64(held.Len()-chunkHead), 16)
+	held.WriteString("\r\n")
+	all := held.Bytes()[chunkHead-len("\r\n")-len(size):]
+	copy(all[copy(all, size):], "\r\n")
+	if now := time.Now(); now.After(w.until) {
+		w.until = now.Add(deadlineEvery)
+		if err := w.conn.SetWriteDeadline(now.Add(writeWithin)); err != nil {
+			return err
+		}
+	}
+	_, err := w.conn.Write(all)
+	return err
+}
+
+// within bounds the writes that come after the last release.
 func (w *heldWriter) within(d time.Duration) { _ = w.control.SetWriteDeadline(time.Now().Add(d)) }

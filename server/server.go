@@ -225,6 +225,7 @@ func (s *Server) newHTTP() *http.Server {
 	return &http.Server{
 		Handler:           s,
 		Protocols:         protocols,
+		ConnContext:       withConn,
 		ReadHeaderTimeout: headerWithin,
 		IdleTimeout:       idleFor,
 		MaxHeaderBytes:    headersMost,

@@ -75,8 +75,10 @@ func (s *streams) run(ctx context.Context, src source) error {
 	life := time.AfterFunc(streamLife(), func() { end(goneAway{after: comeBack()}) })
 	defer life.Stop()
 	defer src.close()
-	sender := &sender{stream: q.stream, writer: q.writer}
+	sender := &sender{stream: q.stream, writer: q.writer, json: codecOf(ctx)}
 	defer sender.last()
+	quiet := &silence{}
+	defer quiet.broken()
 	batch, err := src.first(ctx)
 	if err != nil && len(batch) == 0 {
 		return s.unbegun(ctx, src, err)
@@ -88,7 +90,7 @@ func (s *streams) run(ctx context.Context, src source) error {
 		if err != nil {
 			return s.ending(ctx, sender, src, err)
 		}
-		batch, err = await(ctx, src)
+		batch, err = quiet.await(ctx, src)
 	}
 }
 
@@ -122,16 +124,49 @@ func (s *streams) still(ctx context.Context, q *request) error {
 // together.
 func streamLife() time.Duration { return streamLongest - rand.N(streamLongest/10) }
 
+// silence is how long a stream may say nothing. Its clock is not set anew with
+// each message: where it runs out, what was left of the silence is waited for.
+type silence struct {
+	ctx    context.Context //nolint:containedctx // of the waiting, which one goroutine does
+	cancel context.CancelFunc
+	since  time.Time // the last message
+	most   time.Duration
+}
+
 // await waits for the next messages, or for as long as a stream may be quiet.
 // The heartbeat interrupts the waiting alone: what has arrived is dealt with.
-func await(ctx context.Context, src source) ([]any, error) {
-	quiet, cancel := context.WithTimeoutCause(ctx, heartbeatEvery*4/5+rand.N(heartbeatEvery*2/5), errQuiet)
-	defer cancel()
-	batch, err := src.next(ctx, quiet)
-	if errors.Is(err, errQuiet) {
-		return append(batch, src.heartbeat()), nil
+func (s *silence) await(ctx context.Context, src source) ([]any, error) {
+	s.since = time.Now()
+	for {
+		if s.ctx == nil {
+			s.begin(ctx)
+		}
+		batch, err := src.next(ctx, s.ctx)
+		if !errors.Is(err, errQuiet) {
+			return batch, err
+		}
+		s.broken()
+		if len(batch) > 0 || time.Since(s.since) >= s.most {
+			s.most = 0
+			return append(batch, src.heartbeat()), nil
+		}
 	}
-	return batch, err
+}
+
+// begin sets the clock to what is left of the silence.
+func (s *silence) begin(ctx context.Context) {
+	if s.most == 0 {
+		s.most = heartbeatEvery*4/5 + rand.N(heartbeatEvery*2/5)
+	}
+	s.ctx, s.cancel = context.WithTimeoutCause(ctx, s.most-time.Since(s.since), errQuiet)
+}
+
+// broken takes the clock away.
+func (s *silence) broken() {
+	if s.ctx != nil {
+		s.cancel()
+		s.ctx = nil
+	}
 }
 
 // ending says goodbye as err wants it.
@@ -159,6 +194,7 @@ func (s *streams) ending(ctx context.Context, sender *sender, src source, err er
 type sender struct {
 	stream connect.ServerStream
 	writer *heldWriter // nil where the call did not come over HTTP
+	json   bool
 }
 
 // last bounds the writing of how the stream ended, which comes after it: who
@@ -179,7 +215,7 @@ func (s *sender) send(batch ...any) error {
 	}
 	var err error
 	for _, message := range batch {
-		if err = s.stream.Send(message); err != nil {
+		if err = s.one(message); err != nil {
 			break
 		}
 	}
@@ -192,4 +228,13 @@ func (s *sender) send(batch ...any) error {
 		err = released
 	}
 	return err
+}
+
+// one sends a message. The first goes by Connect, which writes the head; of the
+// others, those that are spelled out already need no more than their envelope.
+func (s *sender) one(message any) error {
+	if f, ok := message.(*frame); ok && s.writer != nil && s.writer.begun {
+		return s.writer.envelope(f, s.json)
+	}
+	return s.stream.Send(message)
 }

@@ -111,7 +111,7 @@ func TestAHeartbeatInterruptsOnlyTheWaiting(t *testing.T) {
 		}
 		return []any{"an event"}, errQuiet
 	}}
-	batch, err := await(t.Context(), src)
+	batch, err := new(silence).await(t.Context(), src)
 	if len(batch) != 2 || batch[0] != "an event" || err != nil {
 		t.Errorf("%v, %v", batch, err)
 	}
