@@ -2,8 +2,11 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -68,13 +71,18 @@ func (w *heldWriter) release() error {
 			heldBuffers.Put(held)
 		}
 	}()
+	began := time.Now()
 	w.within(writeWithin)
 	_, err := w.ResponseWriter.Write(held.Bytes())
 	if err == nil {
 		err = w.control.Flush()
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		_ = w.control.SetWriteDeadline(time.Time{}) // HTTP/2 would end the stream when it passes
+	case time.Since(began) >= writeWithin, errors.Is(err, syscall.ETIMEDOUT):
+		// HTTP/2 says only that the stream is reset, and the kernel may lose its patience first.
+		err = errors.Join(os.ErrDeadlineExceeded, err)
 	}
 	return err
 }
