@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -119,9 +122,21 @@ func (w *heldWriter) release() error {
 	if held.Len() == chunkHead {
 		return nil
 	}
+	began := time.Now()
+	send := w.flushed
 	if w.begun && w.conn != nil {
-		return w.chunk(held)
+		send = w.chunk
 	}
+	err := send(held)
+	if err != nil && (time.Since(began) >= writeWithin || errors.Is(err, syscall.ETIMEDOUT)) {
+		// HTTP/2 says only that the stream is reset, and the kernel may lose its patience first.
+		err = errors.Join(os.ErrDeadlineExceeded, err)
+	}
+	return err
+}
+
+// flushed sends what was held by net/http.
+func (w *heldWriter) flushed(held *bytes.Buffer) error {
 	w.within(writeWithin)
 	_, err := w.ResponseWriter.Write(held.Bytes()[chunkHead:])
 	if err == nil {

@@ -65,7 +65,7 @@ func (a *actor) follow(ctx context.Context, c *client.Client) {
 	}
 }
 
-func (a *actor) fault(format string, args ...any) {
+func (a *actor) faultf(format string, args ...any) {
 	a.faults = append(a.faults, fmt.Sprintf(format, args...))
 }
 
@@ -77,7 +77,7 @@ func (a *actor) take(event *free2talkv1.ConnectResponse) {
 	}
 	_, seqs, err := placesOf(event.GetCursor())
 	if err != nil || len(seqs) != 2 {
-		a.fault("cursor %q: %v", event.GetCursor(), err)
+		a.faultf("cursor %q: %v", event.GetCursor(), err)
 		return
 	}
 	if snapshot := event.GetSnapshot(); snapshot != nil {
@@ -88,7 +88,7 @@ func (a *actor) take(event *free2talkv1.ConnectResponse) {
 	// A person's own seq has gaps where a snapshot has told already that they moved.
 	own, room := seqs[0] > a.seq, seqs[1]-a.roomSeq
 	if beats := event.GetHeartbeat() != nil || event.GetGoAway() != nil; !beats && !a.stood && (room > 1 || room == 0 && !own) {
-		a.fault("%v after %d and %d: %v", seqs, a.seq, a.roomSeq, event)
+		a.faultf("%v after %d and %d: %v", seqs, a.seq, a.roomSeq, event)
 	}
 	a.seq, a.roomSeq = seqs[0], seqs[1]
 	if left := event.GetParticipantLeft(); left.GetUserId() == a.id() {
@@ -96,7 +96,7 @@ func (a *actor) take(event *free2talkv1.ConnectResponse) {
 	}
 	if of := ofRoom(event); of != nil && a.state.Room != nil {
 		if err := a.state.Apply(of); err != nil {
-			a.fault("%v", err)
+			a.faultf("%v", err)
 		}
 	}
 }
