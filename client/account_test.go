@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"errors"
+	"sync"
 	"testing"
 
 	"connectrpc.com/connect/v2"
@@ -65,6 +66,8 @@ func TestTokenStore(t *testing.T) {
 	t.Parallel()
 	t.Run("outlives_the_client", storeOutlivesTheClient)
 	t.Run("is_shared_with_other_processes", storeIsShared)
+	t.Run("with_a_lock_is_refreshed_by_one_process", storeIsLocked)
+	t.Run("whose_lock_cannot_be_had_fails_the_call", storeCannotBeLocked)
 	t.Run("tells_that_another_process_logged_out", storeTellsOfALogout)
 	t.Run("that_cannot_be_read_fails_the_call", storeCannotBeRead)
 	t.Run("that_cannot_be_written_loses_nothing", storeCannotBeWritten)
@@ -95,6 +98,76 @@ func storeIsShared(t *testing.T) {
 	}
 	if n := f.called("Refresh"); n != 1 {
 		t.Errorf("refreshed %d times: the second use of a refresh token ends the session", n)
+	}
+}
+
+// lockedStore is a store that processes take turns with.
+type lockedStore struct {
+	store
+	turn   chan struct{} // holds one while nobody has the lock
+	faulty error
+}
+
+func newLockedStore() *lockedStore {
+	s := &lockedStore{turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	return s
+}
+
+// Lock waits for the turn.
+func (s *lockedStore) Lock(ctx context.Context) (func(), error) {
+	if s.faulty != nil {
+		return nil, s.faulty
+	}
+	select {
+	case <-s.turn:
+		return func() { s.turn <- struct{}{} }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func storeIsLocked(t *testing.T) {
+	t.Parallel()
+	f, kept := serve(t), newLockedStore()
+	clients := []*client.Client{f.signIn(t, client.WithTokenStore(kept))}
+	for range 7 {
+		c := f.dial(t, client.WithTokenStore(kept))
+		if err := getMe(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, c)
+	}
+	f.expire()
+	var all sync.WaitGroup
+	for _, c := range clients {
+		all.Go(func() {
+			if err := getMe(t.Context(), c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := f.called("Refresh"); n != 1 {
+		t.Errorf("refreshed %d times", n)
+	}
+}
+
+func storeCannotBeLocked(t *testing.T) {
+	t.Parallel()
+	f, kept := serve(t), newLockedStore()
+	c := f.signIn(t, client.WithTokenStore(kept))
+	kept.faulty = errors.New("a disk that is not there")
+	f.expire()
+	if err := getMe(t.Context(), c); !errors.Is(err, kept.faulty) {
+		t.Errorf("%v", err)
+	}
+	if n := f.called("Refresh"); n != 0 {
+		t.Errorf("refreshed %d times without the lock", n)
+	}
+	kept.faulty = nil
+	if err := getMe(t.Context(), c); err != nil {
+		t.Error(err)
 	}
 }
 

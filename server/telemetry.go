@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	promexport "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -45,6 +46,8 @@ type TelemetryConfig struct {
 	// TrustRemote makes a caller's trace go on here. Otherwise it is only linked,
 	// as anybody could make us sample everything.
 	TrustRemote bool
+	// Off measures and traces nothing, to see what measuring costs.
+	Off bool
 }
 
 // Telemetry holds the meters and tracers of a process. Metrics go to
@@ -53,7 +56,7 @@ type TelemetryConfig struct {
 type Telemetry struct {
 	config   TelemetryConfig
 	registry *prometheus.Registry
-	meters   *sdkmetric.MeterProvider
+	meters   metric.MeterProvider
 	tracers  trace.TracerProvider
 	stop     []func(context.Context) error
 
@@ -66,6 +69,10 @@ type Telemetry struct {
 // It must be shut down.
 func NewTelemetry(ctx context.Context, c TelemetryConfig) (*Telemetry, error) {
 	t := &Telemetry{config: c, registry: prometheus.NewRegistry()}
+	if c.Off {
+		t.meters, t.tracers = noopmetric.NewMeterProvider(), noop.NewTracerProvider()
+		return t, t.instruments()
+	}
 	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	about, err := resource.New(ctx, resource.WithAttributes(t.about()...), resource.WithFromEnv(), resource.WithTelemetrySDK())
 	if err != nil {
@@ -106,8 +113,8 @@ func (t *Telemetry) startMeters(ctx context.Context, about *resource.Resource) e
 			options = append(options, sdkmetric.WithReader(pushed))
 		}
 	}
-	t.meters = sdkmetric.NewMeterProvider(options...)
-	t.stop = append(t.stop, t.meters.Shutdown)
+	meters := sdkmetric.NewMeterProvider(options...)
+	t.meters, t.stop = meters, append(t.stop, meters.Shutdown)
 	return nil
 }
 
@@ -316,7 +323,7 @@ func (t *Telemetry) prepare(r *rules) {
 
 // interceptor measures every call, and traces it where traces go somewhere.
 func (t *Telemetry) interceptor(s *Server) (connect.ServerInterceptor, error) {
-	if t == nil {
+	if t == nil || t.config.Off {
 		return func(next connect.ServerFunc) connect.ServerFunc { return next }, nil
 	}
 	count := t.count(s)

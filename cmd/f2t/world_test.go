@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/free2talk/free2talk/client"
 	free2talkv1 "github.com/free2talk/free2talk/gen/free2talk/v1"
 	"github.com/free2talk/free2talk/internal/testenv"
@@ -338,3 +340,5 @@ func (s *server) calls(method string) int {
 	}
 	return n
 }
+
+func seconds(d time.Duration) *durationpb.Duration { return durationpb.New(d) }

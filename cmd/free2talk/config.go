@@ -71,6 +71,8 @@ type Settings struct {
 	clock talk.Clock       // nil: the database's
 	local func() time.Time // this machine's clock; nil: clock, or else the real one
 	watch bun.QueryHook    // sees every query; nil: nobody does
+
+	unmeasured bool // without metrics and traces, to see what they cost
 }
 
 // faults gathers what is wrong with a configuration.

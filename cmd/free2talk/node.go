@@ -89,7 +89,7 @@ func open(ctx context.Context, settings Settings, log *slog.Logger) (_ *node, er
 func (n *node) closing(f func() error) { n.closers = append(n.closers, f) }
 
 func (n *node) openTelemetry(ctx context.Context) error {
-	telemetry, err := server.NewTelemetry(ctx, server.TelemetryConfig{Version: version(), Node: n.id})
+	telemetry, err := server.NewTelemetry(ctx, server.TelemetryConfig{Version: version(), Node: n.id, Off: n.settings.unmeasured})
 	if err != nil {
 		return err
 	}
@@ -112,6 +112,9 @@ func (n *node) openStore(ctx context.Context) error {
 	}
 	n.store = store
 	n.closing(store.Close)
+	if n.settings.unmeasured {
+		return n.readyStore(ctx)
+	}
 	store.AddQueryHook(bunotel.NewQueryHook( // without the arguments: they are somebody's data
 		bunotel.WithTracerProvider(n.telemetry.TracerProvider()), bunotel.WithMeterProvider(n.telemetry.MeterProvider()),
 	))
@@ -121,10 +124,15 @@ func (n *node) openStore(ctx context.Context) error {
 	if n.settings.watch != nil {
 		store.AddQueryHook(n.settings.watch)
 	}
+	return n.readyStore(ctx)
+}
+
+// readyStore waits for the database, and gets from it what a node begins with.
+func (n *node) readyStore(ctx context.Context) error {
 	if err := n.awaitStore(ctx); err != nil {
 		return err
 	}
-	if _, err := store.Migrate(ctx, db.Up); err != nil {
+	if _, err := n.store.Migrate(ctx, db.Up); err != nil {
 		return err
 	}
 	local := n.settings.local
@@ -132,7 +140,7 @@ func (n *node) openStore(ctx context.Context) error {
 		local = n.settings.clock
 	}
 	n.clock = talk.NewClockSync(local)
-	n.revoked = talk.NewRevocations(store, n.clock)
+	n.revoked = talk.NewRevocations(n.store, n.clock)
 	return n.revoked.Poll(ctx)
 }
 
