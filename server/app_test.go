@@ -53,7 +53,7 @@ func TestAppIsShownToBrowsers(t *testing.T) {
 		{"a deep link", http.MethodGet, "/rooms/0199b1f0?from=lobby", asBrowser, http.StatusOK, true},
 		{"a deep link of a script's", http.MethodGet, "/rooms/0199b1f0", asCurl, http.StatusNotFound, false},
 		{"a file that is not there", http.MethodGet, "/assets/gone-abcd.js", asBrowser, http.StatusNotFound, false},
-		{"a way out", http.MethodGet, "/assets/../../secret", asBrowser, http.StatusNotFound, false},
+		{"a way out, which leads to a deep link", http.MethodGet, "/assets/../../secret", asBrowser, http.StatusOK, true},
 		{"a form", http.MethodPost, "/rooms/0199b1f0", asBrowser, http.StatusNotFound, false},
 		{"a call that there is not", http.MethodGet, "/free2talk.v1.RoomService/Nope", asBrowser, http.StatusNotFound, false},
 		{"a service that there is not", http.MethodGet, "/free2talk.v9.Nope/Nope", asBrowser, http.StatusNotFound, false},

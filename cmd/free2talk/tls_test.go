@@ -153,7 +153,7 @@ func TestTLSFlags(t *testing.T) {
 // the app, by HTTP/2, with HSTS.
 func TestServeTLS45(t *testing.T) {
 	t.Parallel()
-	p := startProcess(t, "--tls-self-signed")
+	p := launch(t, nil, append(embeddedFlags(t.TempDir()), "--tls-self-signed")...).serving()
 	transport := &http.Transport{
 		ForceAttemptHTTP2: true,
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}, //nolint:gosec // self-signed, as it says
