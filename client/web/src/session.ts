@@ -218,15 +218,26 @@ export class Keeper extends Value<SessionState> implements Session {
     const same = this.held?.sessionId === held.sessionId;
     if (same && this.held && this.held.endsAt > held.endsAt) return;
     this.held = held;
-    remember(this.platform, this.hint, true);
+    this.remember(true);
     if (!same) this.set({ status: "authenticated", sessionId: held.sessionId });
   }
 
   private drop(sessionId: string | undefined, ended: string): void {
     if (sessionId) this.endedIds.add(sessionId);
     this.held = undefined;
-    if (this.options.keep === "cookie") remember(this.platform, this.hint, false);
+    this.remember(false);
     this.set(ended ? { status: "anonymous", ended } : { status: "anonymous" });
+  }
+
+  /** remember says to the next page whether there is a session to take up. */
+  private remember(session: boolean): void {
+    if (this.options.keep !== "cookie") return;
+    try {
+      if (session) this.platform.storage?.setItem(this.hint, "1");
+      else this.platform.storage?.removeItem(this.hint);
+    } catch {
+      // The person allows no storage: then the server is asked each time.
+    }
   }
 
   /** measure reckons a token's life from the server's own time, so that the clock here may be wrong. */
@@ -255,14 +266,5 @@ function mayHaveSession(platform: Platform, scope: string): boolean {
     return !platform.storage || platform.storage.getItem(hintOf(scope)) !== null;
   } catch {
     return true;
-  }
-}
-
-function remember(platform: Platform, key: string, session: boolean): void {
-  try {
-    if (session) platform.storage?.setItem(key, "1");
-    else platform.storage?.removeItem(key);
-  } catch {
-    // The person allows no storage: then the server is asked each time.
   }
 }

@@ -11,7 +11,7 @@ import { plain, unplain, type Plain } from "./errors.js";
 import { follow, type StreamEvent } from "./follow.js";
 import { SnapshotReason } from "./gen/free2talk/v1/event_pb.js";
 import { Listener } from "./listener.js";
-import type { Platform } from "./platform.js";
+import type { Locks, Platform } from "./platform.js";
 import { Gap, type Reducer } from "./state.js";
 import type { Connection } from "./types.js";
 
@@ -54,6 +54,8 @@ type Of<K extends Word["kind"]> = Extract<Word, { kind: K }>;
 /** Surroundings is what a stream has in common with the others of its tab. */
 export interface Surroundings {
   readonly platform: Platform;
+  /** Unset: the tabs do not share. */
+  readonly locks: Locks | undefined;
   /** What names the stream's lock. */
   readonly scope: string;
   post(word: Word): void;
@@ -85,6 +87,7 @@ export class Shared<E extends StreamEvent> {
   private hurried = () => {};
 
   private joined = false; // as follower
+  private askedAt = 0;
   private watchdog = () => {};
 
   constructor(
@@ -131,7 +134,7 @@ export class Shared<E extends StreamEvent> {
       case "answer":
         return this.join(word);
       case "event":
-        return this.joined && word.term === this.term ? this.next(word) : undefined;
+        return this.next(word);
       case "end":
         return this.finish(word.error ? { error: unplain(word.error) } : {});
     }
@@ -148,15 +151,15 @@ export class Shared<E extends StreamEvent> {
 
   /** run waits for the lock and leads, as often as it gets it. */
   private async run(): Promise<void> {
-    const { platform, scope } = this.around;
-    if (!platform.locks) return this.lead();
-    this.ask(SnapshotReason.STARTED);
+    const { locks, scope } = this.around;
+    if (!locks) return this.lead();
+    this.ask();
     while (!this.stopped.signal.aborted) {
       this.attempt = new AbortController();
       const options = this.steal ? { steal: true } : { signal: this.attempt.signal };
       this.steal = false;
       try {
-        await platform.locks.request(`${scope} ${this.key}`, options, () => this.lead());
+        await locks.request(`${scope} ${this.key}`, options, () => this.lead());
       } catch {
         // Given up, to take the lock by force; or it was taken from us by force.
         this.leading?.abort();
@@ -171,9 +174,10 @@ export class Shared<E extends StreamEvent> {
     const leading = (this.leading = new AbortController());
     const { signal } = leading;
     this.watchdog();
+    this.heard = this.term !== ""; // who led before may still be there, though asleep
     this.term = String(this.around.platform.random());
     this.n = 0;
-    this.synced = this.heard = this.joined = false;
+    this.synced = this.joined = false;
     this.connection = { status: "idle" };
     this.post({ kind: "lead", term: this.term });
     try {
@@ -258,18 +262,22 @@ export class Shared<E extends StreamEvent> {
     this.leading?.abort();
     this.leading = undefined;
     this.term = term;
-    this.ask(SnapshotReason.HEALED);
+    this.ask();
   }
 
   // As follower.
 
-  private ask(reason: SnapshotReason): void {
+  private ask(): void {
     this.joined = false;
+    this.askedAt = this.around.platform.now();
+    // Who had nothing yet is told nothing new when it is said that they are healed.
+    const reason = this.state.snapshot(SnapshotReason.HEALED) ? SnapshotReason.HEALED : SnapshotReason.STARTED;
     this.post({ kind: "ask", by: this.id, since: this.cursor, reason });
     this.watch(leaderSilent);
   }
 
   private join(word: Of<"answer">): void {
+    if (this.joined && word.term === this.term) return; // it was asked twice, when the leader was not yet known
     this.term = word.term;
     this.n = word.n;
     this.joined = true;
@@ -279,8 +287,13 @@ export class Shared<E extends StreamEvent> {
   }
 
   private next(word: Of<"event">): void {
+    if (!this.joined || word.term !== this.term) {
+      // The answer is on its way, unless it was lost.
+      if (this.around.platform.now() - this.askedAt > leaderAnswers) this.ask();
+      return;
+    }
     if (word.n <= this.n) return;
-    if (word.n !== this.n + 1) return this.ask(SnapshotReason.HEALED);
+    if (word.n !== this.n + 1) return this.ask();
     this.n = word.n;
     this.absorb(word.bytes);
   }
@@ -291,7 +304,7 @@ export class Shared<E extends StreamEvent> {
     } catch (error) {
       if (!(error instanceof Gap)) throw error;
       this.cursor = "";
-      this.ask(SnapshotReason.HEALED);
+      this.ask();
     }
   }
 
@@ -313,7 +326,7 @@ export class Shared<E extends StreamEvent> {
         this.attempt.abort();
         return;
       }
-      this.ask(SnapshotReason.HEALED);
+      this.ask();
       this.watch(leaderAnswers, true);
     });
   }

@@ -152,7 +152,8 @@ export class Streams {
     if (!stream) {
       const { platform, keeper, scope } = this.options;
       const own = new Shared<E>(key, kind, {
-        platform: this.channel ? platform : { ...platform, locks: undefined },
+        platform,
+        locks: this.channel && platform.locks,
         scope: `free2talk stream ${scope}`,
         post: (word) => this.channel?.postMessage(word),
         status: (connection) => this.status(key, connection),

@@ -3,7 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, type ConnectRouter, createRouterTransport, type Interceptor } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, createRouterTransport } from "@connectrpc/connect";
 import { createFree2Talk, type Free2Talk, type Free2TalkOptions } from "@free2talk/client";
 import { type Participant, ParticipantSchema, type Room, RoomSchema } from "../src/gen/free2talk/v1/room_pb.js";
 import type { Channel, Locks, Platform } from "../src/platform.js";
@@ -14,6 +14,7 @@ type Holder = { mode: string; lose: (error: Error) => void };
 /** Browser is what the tabs of one origin share. Its clock stands still unless a test moves it, or a tab waits. */
 export class Browser {
   readonly storage = new Map<string, string>();
+  private lost = 0;
   private readonly channels = new Map<string, Set<FakeChannel>>();
   private readonly held = new Map<string, Set<Holder>>();
   private readonly queues = new Map<string, Waiting[]>();
@@ -75,16 +76,24 @@ export class Browser {
     first.grant();
   }
 
+  /** losing loses the next posts, until the function that it returns is called. */
+  losing(posts: number): () => void {
+    this.lost = posts;
+    return () => (this.lost = 0);
+  }
+  private loses(): boolean {
+    return this.lost > 0 && this.lost-- > 0;
+  }
+
   /** join gives a channel to all others of its name, a moment after each post. */
   join(name: string): FakeChannel {
     const all = this.channels.get(name) ?? new Set();
     this.channels.set(name, all);
     const channel: FakeChannel = {
       onmessage: null,
-      posted: [],
-      postMessage(message) {
-        channel.posted.push(message);
+      postMessage: (message) => {
         const data = structuredClone(message);
+        if (this.loses()) return;
         for (const other of all) if (other !== channel) queueMicrotask(() => other.onmessage?.({ data }));
       },
       close: () => all.delete(channel),
@@ -97,9 +106,7 @@ export class Browser {
 const free = (holders: Set<Holder>, mode: string) =>
   holders.size === 0 || (mode === "shared" && [...holders].every((h) => h.mode === "shared"));
 
-interface FakeChannel extends Channel {
-  readonly posted: unknown[];
-}
+type FakeChannel = Channel;
 
 /** Tab is one tab: what it waits for passes as soon as a test lets it. */
 export class Tab implements Platform {
@@ -112,7 +119,7 @@ export class Tab implements Platform {
   private readonly open: FakeChannel[] = [];
 
   constructor(
-    private readonly browser: Browser,
+    browser: Browser,
     without: Partial<Record<"locks" | "storage", true>>,
   ) {
     if (!without.locks) {
@@ -163,9 +170,11 @@ export class Tab implements Platform {
     await settle();
   }
 
-  /** mute loses what this tab posts from now on, as a crash in the middle of a post would. */
-  mute(): void {
+  /** mute loses what this tab posts, as a crash in the middle of a post would, until the function that it returns is called. */
+  mute(): () => void {
+    const before = this.open.map((channel) => channel.postMessage);
     for (const channel of this.open) channel.postMessage = () => {};
+    return () => this.open.forEach((channel, i) => (channel.postMessage = before[i] ?? channel.postMessage));
   }
 }
 
@@ -229,27 +238,15 @@ export function violationsOf(...all: { path: (string | [string, number])[]; rule
   return w.finish();
 }
 
-/** refusing is a transport whose calls all fail with errors as they come from a server. */
-export const passOn: Interceptor = (next) => next;
-
 /** open makes the client of a tab of a server that the routes are. */
 export function open(platform: Platform, routes: (router: ConnectRouter) => void, options: Free2TalkOptions = {}): Free2Talk {
   return createFree2Talk({
     baseUrl: "https://api.example",
     platform,
-    transport: (interceptors) => createRouterTransport(routes, { transport: { interceptors: [...interceptors, undo] } }),
+    transport: (interceptors) => createRouterTransport(routes, { transport: { interceptors } }),
     ...options,
   });
 }
-
-/** undo gives errors of the routes to the client as the wire would: details encoded, as the fakes make them. */
-const undo: Interceptor = (next) => async (req) => {
-  try {
-    return await next(req);
-  } catch (error) {
-    throw ConnectError.from(error);
-  }
-};
 
 export const aRoom = (id: string, more: Partial<Room> = {}): Room =>
   create(RoomSchema, {
