@@ -2,9 +2,9 @@
 
 /** Platform is the browser as far as the library knows it. */
 export interface Platform {
-  /** Locks that all tabs of the origin share: Web Locks. Unset: each tab is on its own, with its own streams. */
+  /** Locks that all tabs of the origin share: Web Locks. Unset: each tab refreshes and streams for itself. */
   readonly locks?: Locks | undefined;
-  /** Opens what all tabs of the origin hear: a BroadcastChannel. Unset: each tab is on its own. */
+  /** Opens what all tabs of the origin hear: a BroadcastChannel. Unset: each tab finds out by itself. */
   readonly channel?: ((name: string) => Channel) | undefined;
   /** Remembers, over the end of the page, that there is a session; never a token. Unset: the server is always asked. */
   readonly storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | undefined;
@@ -35,10 +35,8 @@ export interface Channel {
 export function browser(): Platform {
   const nav = globalThis.navigator as { locks?: Locks } | undefined;
   return {
-    // Both or neither: a leader that nobody hears would leave the others without events.
-    ...(nav?.locks && typeof BroadcastChannel === "function"
-      ? { locks: nav.locks, channel: (name: string) => new BroadcastChannel(name) as unknown as Channel }
-      : {}),
+    locks: nav?.locks, // none where the page did not come by a secure line
+    channel: typeof BroadcastChannel === "function" ? (name) => new BroadcastChannel(name) as unknown as Channel : undefined,
     storage: storage(),
     onOnline(listener) {
       if (typeof globalThis.addEventListener !== "function") return () => {};

@@ -11,6 +11,9 @@ import type { Channel, Locks, Platform } from "../src/platform.js";
 type Waiting = { mode: string; grant: () => void; signal: AbortSignal | undefined };
 type Holder = { mode: string; lose: (error: Error) => void };
 
+/** Without is what a browser does not have. */
+export type Without = Partial<Record<"locks" | "channel" | "storage", true>>;
+
 /** Browser is what the tabs of one origin share. Its clock stands still unless a test moves it, or a tab waits. */
 export class Browser {
   readonly storage = new Map<string, string>();
@@ -20,7 +23,7 @@ export class Browser {
   private readonly queues = new Map<string, Waiting[]>();
 
   /** tab is the platform of one more tab. */
-  tab(without: Partial<Record<"locks" | "storage", true>> = {}): Tab {
+  tab(without: Without = {}): Tab {
     return new Tab(this, without);
   }
 
@@ -120,16 +123,16 @@ export class Tab implements Platform {
 
   constructor(
     browser: Browser,
-    without: Partial<Record<"locks" | "storage", true>>,
+    without: Without,
   ) {
-    if (!without.locks) {
-      this.locks = browser.locks();
-      this.channel = (name) => {
-        const channel = browser.join(name);
-        this.open.push(channel);
-        return channel;
-      };
-    }
+    this.locks = without.locks ? undefined : browser.locks();
+    this.channel = without.channel
+      ? undefined
+      : (name) => {
+          const channel = browser.join(name);
+          this.open.push(channel);
+          return channel;
+        };
     const { storage } = browser;
     this.storage = without.storage
       ? undefined

@@ -206,7 +206,8 @@ test("another login takes the place of the first in all tabs", async () => {
 
 test("without Web Locks each tab refreshes for itself", async () => {
   const browser = new Browser();
-  const tabs = [browser.tab({ locks: true, storage: true }), browser.tab({ locks: true, storage: true })];
+  const less = { locks: true, channel: true, storage: true } as const;
+  const tabs = [browser.tab(less), browser.tab(less)];
   const site = new Site(() => got(tabs, 0).now());
   site.session = "session 1";
   const apps = tabs.map((tab) => open(tab, site.routes));
@@ -216,6 +217,18 @@ test("without Web Locks each tab refreshes for itself", async () => {
   await Promise.all(apps.map((a) => a.auth.getMe({})));
   expect(site.refreshes).toBe(2);
   for (const tab of tabs) expect(tab.locks).toBeUndefined();
+});
+
+test("without Web Locks a logout still reaches the other tabs", async () => {
+  const browser = new Browser();
+  const tabs = [browser.tab({ locks: true }), browser.tab({ locks: true })];
+  const site = new Site(() => got(tabs, 0).now());
+  const apps = tabs.map((tab) => open(tab, site.routes));
+  await login(got(apps, 0), "1");
+  await settle();
+  await got(apps, 1).auth.logout({});
+  await settle();
+  expect(apps.map((a) => a.session.current.status)).toEqual(["anonymous", "anonymous"]);
 });
 
 test("in memory the refresh token is the client's own", async () => {

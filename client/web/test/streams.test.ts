@@ -13,7 +13,7 @@ import {
 import { expect, test } from "vitest";
 import { RoomStatus } from "../src/gen/free2talk/v1/room_pb.js";
 import { WatchRoomResponseSchema } from "../src/gen/free2talk/v1/room_service_pb.js";
-import { aRoom, Browser, open, settle, somebody, type Tab, wire } from "./fakes.js";
+import { aRoom, Browser, open, settle, somebody, type Tab, type Without, wire } from "./fakes.js";
 
 /** Line is one open stream, as the server has it. */
 interface Line {
@@ -149,7 +149,7 @@ class Reader {
   }
 }
 
-async function world(tabs: number, without: Parameters<Browser["tab"]>[0] = {}) {
+async function world(tabs: number, without: Without = {}) {
   const browser = new Browser();
   const hall = new Hall();
   const all: Tab[] = [];
@@ -160,7 +160,6 @@ async function world(tabs: number, without: Parameters<Browser["tab"]>[0] = {}) 
     apps.push(open(tab, hall.routes));
   }
   await apps[0]?.auth.login({ login: { case: "username", value: "ada" }, password: "p" });
-  if (without.locks) for (const app of apps.slice(1)) await app.auth.login({ password: "p" });
   await settle();
   const readers = apps.map((app) => new Reader(app));
   await settle();
