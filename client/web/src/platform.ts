@@ -8,7 +8,7 @@ export interface Platform {
   readonly channel?: ((name: string) => Channel) | undefined;
   /** Remembers, over the end of the page, that there is a session; never a token. Unset: the server is always asked. */
   readonly storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | undefined;
-  /** Calls back when the network has come back, until the function that it returns is called. */
+  /** Calls back when the network has come back, or somebody looks at the tab again, until the function that it returns is called. */
   readonly onOnline?: ((listener: () => void) => () => void) | undefined;
   /** Milliseconds, as Date.now. */
   now(): number;
@@ -39,9 +39,14 @@ export function browser(): Platform {
     channel: typeof BroadcastChannel === "function" ? (name) => new BroadcastChannel(name) as unknown as Channel : undefined,
     storage: storage(),
     onOnline(listener) {
-      if (typeof globalThis.addEventListener !== "function") return () => {};
-      globalThis.addEventListener("online", listener);
-      return () => globalThis.removeEventListener("online", listener);
+      if (typeof document !== "object") return () => {};
+      const seen = () => document.visibilityState === "visible" && listener();
+      addEventListener("online", listener);
+      document.addEventListener("visibilitychange", seen);
+      return () => {
+        removeEventListener("online", listener);
+        document.removeEventListener("visibilitychange", seen);
+      };
     },
     now: () => Date.now(),
     after(ms, callback) {

@@ -189,7 +189,8 @@ export class Keeper extends Value<SessionState> implements Session {
   private attend(): void {
     const { locks } = this.platform;
     const gone = new Promise<void>((resolve) => this.closing.signal.addEventListener("abort", () => resolve()));
-    void locks?.request(this.tabs, { mode: "shared" }, () => gone);
+    // Where it is refused, this tab is not counted, and so not asked.
+    locks?.request(this.tabs, { mode: "shared" }, () => gone).catch(() => {});
   }
 
   private hear(word: Word): void {
