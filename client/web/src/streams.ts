@@ -85,7 +85,7 @@ export class Streams {
   presence(ids: readonly string[], options: WatchOptions = {}) {
     const { presence } = this.options;
     const userIds = [...ids];
-    return this.iterate(`presence ${userIds.toSorted().join()}`, options, {
+    return this.iterate(`presence ${[...userIds].sort().join()}`, options, {
       schema: WatchPresenceResponseSchema,
       reducer: () => new PresenceState(),
       open: (_, signal) => presence.watchPresence({ userIds }, { signal, timeoutMs: 0 }),
@@ -106,13 +106,20 @@ export class Streams {
   }
 
   private async *events<E extends StreamEvent>(name: string, options: WatchOptions, kind: Kind<E>, open: boolean) {
-    const signal = options.signal ? AbortSignal.any([options.signal, this.closing.signal]) : this.closing.signal;
-    if (!open) await this.known(signal);
-    if (signal.aborted) return;
-    const { sessionId } = this.options.keeper;
-    if (!open && !sessionId) throw refusal(Code.Unauthenticated, "TOKEN_MISSING", "nobody is logged in");
-    const key = open ? name : `${name} ${sessionId}`;
-    const { listener, leave } = options.cursor ? this.alone(kind, options.cursor) : this.together(key, kind);
+    const { signal, release } = either(options.signal, this.closing.signal);
+    try {
+      if (!open) await this.known(signal);
+      if (signal.aborted) return;
+      const { sessionId } = this.options.keeper;
+      if (!open && !sessionId) throw refusal(Code.Unauthenticated, "TOKEN_MISSING", "nobody is logged in");
+      const key = open ? name : `${name} ${sessionId}`;
+      yield* this.listen(signal, options.cursor ? this.alone(kind, options.cursor) : this.together(key, kind));
+    } finally {
+      release();
+    }
+  }
+
+  private async *listen<E>(signal: AbortSignal, { listener, leave }: { listener: Listener<E>; leave: () => void }) {
     signal.addEventListener("abort", leave);
     try {
       for (let event = await listener.next(); event !== undefined; event = await listener.next()) {
@@ -120,7 +127,6 @@ export class Streams {
         yield event;
       }
     } finally {
-      signal.removeEventListener("abort", leave);
       leave();
     }
   }
@@ -222,6 +228,17 @@ export class Streams {
     const next = worst ?? { status: "idle" };
     if (next.status !== current.status || next.status === "reconnecting") this.connection.set(next);
   }
+}
+
+/** either ends with the first of both; AbortSignal.any is younger than the browsers that people have. */
+function either(one: AbortSignal | undefined, other: AbortSignal): { signal: AbortSignal; release: () => void } {
+  const controller = new AbortController();
+  const abort = () => controller.abort();
+  const both = [one, other];
+  if (both.some((signal) => signal?.aborted)) abort();
+  for (const signal of both) signal?.addEventListener("abort", abort);
+  const release = () => both.forEach((signal) => signal?.removeEventListener("abort", abort));
+  return { signal: controller.signal, release };
 }
 
 /** whole puts a snapshot that comes in several messages together into one. */
