@@ -205,7 +205,7 @@ func TestTLS45(t *testing.T) {
 			t.Errorf("%s: %v", protocol, res.Header)
 		}
 	}
-	old := &tls.Config{RootCAs: trusted, ServerName: "example.com", MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10} //nolint:gosec // what is to be refused
+	old := &tls.Config{RootCAs: trusted, ServerName: "example.com", MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10} // what is to be refused
 	if c, err := (&tls.Dialer{NetDialer: &net.Dialer{}, Config: old}).DialContext(t.Context(), "tcp", strings.TrimPrefix(e.url, "http://")); err == nil {
 		t.Error("TLS 1.1 was let in")
 		_ = c.Close()

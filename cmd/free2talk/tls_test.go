@@ -156,7 +156,7 @@ func TestServeTLS45(t *testing.T) {
 	p := launch(t, nil, append(embeddedFlags(t.TempDir()), "--tls-self-signed")...).serving()
 	transport := &http.Transport{
 		ForceAttemptHTTP2: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}, //nolint:gosec // self-signed, as it says
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}, // self-signed, as it says
 	}
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/rooms/x", nil)

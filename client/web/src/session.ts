@@ -22,6 +22,8 @@ const answerWithin = 250;
 export interface Held {
   readonly access: string;
   readonly sessionId: string;
+  /** Orders the tokens of a session: later ones have more. About when they came, as Date.now. */
+  readonly made: number;
   /** When it is to be refreshed and when it runs out, as Date.now: the clock is the same in all tabs. */
   readonly refreshAt: number;
   readonly endsAt: number;
@@ -217,7 +219,7 @@ export class Keeper extends Value<SessionState> implements Session {
   private adopt(held: Held): void {
     if (this.endedIds.has(held.sessionId)) return;
     const same = this.held?.sessionId === held.sessionId;
-    if (same && this.held && this.held.endsAt > held.endsAt) return;
+    if (same && this.held && this.held.made >= held.made) return; // from a tab that has not heard yet
     this.held = held;
     this.remember(true);
     if (!same) this.set({ status: "authenticated", sessionId: held.sessionId });
@@ -250,6 +252,7 @@ export class Keeper extends Value<SessionState> implements Session {
     return {
       access: tokens.accessToken,
       sessionId: tokens.sessionId,
+      made: Math.max(now, (this.held?.made ?? 0) + 1),
       endsAt,
       refreshAt: endsAt - Math.min(early, life / 10),
       ...(tokens.refreshToken && { refresh: tokens.refreshToken }),

@@ -139,6 +139,24 @@ test("tabs that refresh at once do it once for all of them", async () => {
   expect(apps.every((a) => a.session.current.status === "authenticated")).toBe(true);
 });
 
+test("what a tab says that has not heard of the newest token yet changes nothing", async () => {
+  const { apps, browser, site } = world(2);
+  await login(got(apps, 0), "1");
+  await settle();
+  const held: unknown[] = [];
+  const spy = browser.join("free2talk session https://api.example");
+  spy.onmessage = ({ data }) => held.push((data as { held?: unknown }).held);
+  spy.postMessage({ kind: "ask", by: "spy" });
+  await settle();
+  const old = got(held, 0);
+  site.accepted = (token) => token === site.token && site.refreshes === 1;
+  await got(apps, 0).auth.getMe({});
+  for (const answer of [true, undefined]) spy.postMessage({ kind: "tokens", held: { ...(old as object), endsAt: Infinity }, answer });
+  await settle();
+  for (const app of apps) await app.auth.getMe({});
+  expect([site.refreshes, site.calls.slice(-2)]).toEqual([1, ["session 1.2", "session 1.2"]]);
+});
+
 test("a token that is about to run out is refreshed before it is used", async () => {
   const { site, tabs, apps } = world(1);
   await login(got(apps, 0), "1");
