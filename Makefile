@@ -13,6 +13,7 @@ BUF    := client/web/node_modules/.bin/buf
 NPM    := client/web/node_modules/.package-lock.json
 LINTER := .bin/golangci-lint
 GEN    := gen client/web/src/gen
+WEB    := npm --prefix client/web --silent run
 
 .PHONY: help
 help: ## list the targets
@@ -25,6 +26,16 @@ run: ## serve on http://127.0.0.1:8080, with nothing else installed
 .PHONY: test
 test: deps ## all tests, with the race detector, on real servers; PKG=./db/... ARGS='-run X'
 	$(ENV) go test -race -shuffle=on -count=1 -parallel=6 -timeout=30m $(ARGS) $(PKG)
+
+.PHONY: webtest
+webtest: $(NPM) ## tests of the library for browsers, in memory, and what it costs a page
+	$(WEB) test
+	$(WEB) size
+
+.PHONY: e2e
+e2e: $(NPM) build ## the flows of people, in Chromium; screenshots in client/web/artifacts
+	@.ci/deps chromium
+	$(WEB) e2e
 
 .PHONY: faults
 faults: deps ## the long runs of what `test` runs shortly
@@ -45,10 +56,15 @@ proto: $(NPM) ## write anew the code that comes from proto/
 	$(BUF) generate
 	$(BUF) generate --template buf.gen.health.yaml
 
+.PHONY: web
+web: $(NPM) ## build the app into client/web/dist, which the server embeds
+	$(WEB) build
+
 .PHONY: fresh
-fresh: proto ## is the generated code what is committed?
+fresh: proto web ## are the generated code and the built app what is committed?
+	@git diff --exit-code --stat -- client/web/dist
 	@git diff --exit-code -- $(GEN) proto
-	@untracked=$$(git status --porcelain -- $(GEN)); \
+	@untracked=$$(git status --porcelain -- $(GEN) client/web/dist); \
 	  if [[ -n $$untracked ]]; then echo "generated and not committed:"; echo "$$untracked"; exit 1; fi
 
 .PHONY: breaking
@@ -56,12 +72,13 @@ breaking: $(NPM) ## does the contract still hold what the last release promised?
 	@.ci/breaking
 
 .PHONY: lint
-lint: $(NPM) $(LINTER) ## go vet, golangci-lint, buf, shellcheck
+lint: $(NPM) $(LINTER) ## go vet, golangci-lint, buf, tsc and svelte-check, shellcheck
 	go vet ./...
 	$(LINTER) run ./...
 	$(LINTER) fmt --diff
 	$(BUF) lint
 	$(BUF) format -d --exit-code
+	$(WEB) check
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/*; fi
 
 .PHONY: build
@@ -69,8 +86,8 @@ build: ## the programs, static, into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
 .PHONY: deps
-deps: ## install the servers that the tests start (Postgres, Redis) where apt-get is
-	@.ci/deps
+deps: ## install what the tests start (Postgres, Redis, promtool) where apt-get is
+	@.ci/deps postgres redis promtool
 
 # Written by npm ci at its end, and so newer than what it was made from.
 $(NPM): client/web/package-lock.json

@@ -150,7 +150,7 @@ func (p *process) saying(pattern string) []string {
 // serving waits until it serves, and learns where.
 func (p *process) serving() *process {
 	p.t.Helper()
-	p.url = p.saying(`free2talk serves on (http://[^\s"]+)`)[1]
+	p.url = p.saying(`free2talk serves on (https?://[^\s"]+)`)[1]
 	if found := regexp.MustCompile(`metrics"?[=:]"?(http://[^\s"]+)`).FindStringSubmatch(p.log.String()); found != nil {
 		p.metrics = found[1]
 	}
