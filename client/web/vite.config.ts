@@ -1,0 +1,33 @@
+// The app, built from app/ into dist/, which is committed and embedded in the
+// server. The same sources give the same bytes: names come from the contents.
+import { fileURLToPath } from "node:url";
+import { svelte } from "@sveltejs/vite-plugin-svelte";
+import { defineConfig } from "vite";
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+/** What a server at hand answers in place of vite's, while the app is written. */
+const server = process.env.FREE2TALK_URL ?? "http://127.0.0.1:8080";
+
+export default defineConfig({
+  root: here("app"),
+  plugins: [svelte()],
+  resolve: {
+    alias: [
+      { find: /^@free2talk\/client\/gen\/(.*)$/, replacement: here("src/gen/$1.ts") },
+      { find: "@free2talk/client", replacement: here("src/index.ts") },
+    ],
+  },
+  build: {
+    outDir: here("dist"),
+    emptyOutDir: true,
+    target: "es2022",
+    // The server's policy of contents allows no data: addresses.
+    assetsInlineLimit: 0,
+    reportCompressedSize: false,
+  },
+  server: {
+    host: "127.0.0.1",
+    proxy: { "^/(free2talk\\.|\\.well-known/)": { target: server } },
+  },
+});
