@@ -17,5 +17,5 @@ export type LobbyEvent = WatchRoomsResponse;
 /** RoomEvent is what tells of a room, on its own stream or on the personal one. */
 export interface RoomEvent {
   event: WatchRoomResponse["event"] | ConnectResponse["event"];
-  time?: Timestamp;
+  time?: Timestamp | undefined;
 }

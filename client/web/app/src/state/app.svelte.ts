@@ -5,6 +5,7 @@ import {
   LeaveReason,
   metadataOf,
   type Participant,
+  PersonalState,
   reasonOf,
   type Room,
   type SessionState,
@@ -131,9 +132,10 @@ class App {
 
   private async listen(signal: AbortSignal): Promise<void> {
     try {
+      const known = new PersonalState();
       for await (const event of api.connect({ signal })) {
         if (signal.aborted) return;
-        this.take(event);
+        this.take(event, known);
       }
     } catch (error) {
       // The end of the session is told by the session itself.
@@ -141,29 +143,30 @@ class App {
     }
   }
 
-  private take(event: ConnectResponse): void {
+  private take(event: ConnectResponse, known: PersonalState): void {
     const { event: what } = event;
+    const mine = this.session.user?.id;
+    if (this.seat?.room.id === roomOf(event)) this.seat?.hear(event);
+    known.apply(event);
+    if (what.case === "snapshot") return this.settle(what.value.reason, known);
+    if (known.room && known.room.id === this.seat?.room.id) this.seat.replace(known.room, known.participants);
     switch (what.case) {
-      case "snapshot":
-        return this.settle(what.value.reason, what.value.room, what.value.participants);
       case "kicked":
         return this.kicked(what.value.roomId, what.value.reason, what.value.until ? toDate(what.value.until) : new Date());
       case "sessionRevoked":
         if (what.value.sessionId === this.sessionId) this.session.revoked = what.value.reason;
         return;
       case "participantLeft":
-        if (what.value.userId === this.session.user?.id && what.value.reason === LeaveReason.DISCONNECTED) this.loseSeat();
-        break;
+        if (what.value.userId === mine && what.value.reason === LeaveReason.DISCONNECTED) this.loseSeat();
+        return;
       case "ownerChanged":
-        if (what.value.userId === this.session.user?.id) toasts.show(i18n.t.room.youOwn, "good");
-        break;
+        if (what.value.userId === mine) toasts.show(i18n.t.room.youOwn, "good");
     }
-    this.seat?.apply(event);
   }
 
-  private settle(reason: SnapshotReason, room: Room | undefined, people: Participant[]): void {
-    if (room) return this.sit(room, people);
-    if (this.seat && !this.seat.over && reason !== SnapshotReason.ROOM_CHANGED && !this.leaving) this.loseSeat();
+  private settle(reason: SnapshotReason, { room, participants }: PersonalState): void {
+    if (room) return this.sit(room, participants);
+    if (reason !== SnapshotReason.ROOM_CHANGED && !this.leaving) this.loseSeat();
     if (!this.seat?.over) this.seat = undefined;
   }
 
@@ -259,6 +262,12 @@ class App {
     }
     this.lobbyStream = undefined;
   }
+}
+
+/** roomOf is the id of the room that an event is about, if it is about one. */
+function roomOf({ event }: ConnectResponse): string | undefined {
+  if (event.case === "roomUpdated") return event.value.room?.id;
+  return event.value && "roomId" in event.value ? event.value.roomId : undefined;
 }
 
 /** newId is a UUID. `crypto.randomUUID` is not there in pages over plain HTTP, other than of this machine. */

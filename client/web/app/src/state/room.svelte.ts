@@ -1,16 +1,16 @@
 // One room as its events tell it, and what was said in it.
 
 import {
-  CloseReason,
+  type CloseReason,
   LeaveReason,
   type Participant,
   ParticipantRole,
   ParticipantState,
   type Room,
   RoomStatus,
+  type User,
   type UserSummary,
 } from "@free2talk/client";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { RoomEvent } from "../backend";
 import { toDate } from "../format";
 
@@ -27,14 +27,24 @@ export type Note =
   | {
       kind: "event";
       id: string;
-      what: "joined" | "left" | "leftKicked" | "leftLost" | "nowOwner";
+      what: Happening;
       name: string;
       time: Date;
     };
 
+/** Happening is what may have happened in a room; the messages have a sentence for each. */
+export type Happening = "joined" | "left" | "leftKicked" | "leftLost" | "nowOwner";
+
 const mostNotes = 500;
 
-/** LiveRoom is the state of a room. Apply its events in order. */
+const parting: Partial<Record<LeaveReason, Happening>> = {
+  [LeaveReason.LEFT]: "left",
+  [LeaveReason.KICKED]: "leftKicked",
+  [LeaveReason.BANNED]: "leftKicked",
+  [LeaveReason.DISCONNECTED]: "leftLost",
+};
+
+/** LiveRoom is a room that is shown: its state as the library keeps it, and what was said and done meanwhile. */
 export class LiveRoom {
   room: Room;
   people: readonly Participant[];
@@ -59,37 +69,34 @@ export class LiveRoom {
     return this.people.find((p) => p.role === ParticipantRole.OWNER)?.user?.id ?? this.room.owner?.id;
   }
 
-  /** replace puts a whole state in the place of this one; the conversation stays. */
+  /** replace puts a state in the place of this one, unless it is older; the conversation stays. */
   replace(room: Room, people: readonly Participant[]): void {
     if (room.version < this.room.version) return;
     this.room = room;
     this.people = people;
   }
 
-  /** apply changes the state by one event of this room; what it does not know it skips. */
-  apply({ event, time }: RoomEvent): void {
+  /** hear writes down what an event says; the people are still those from before it. */
+  hear({ event, time }: RoomEvent): void {
     const when = time ? toDate(time) : new Date();
     switch (event.case) {
       case "participantJoined":
-        return this.join(event.value.participant, event.value.roomVersion, when);
+        return this.tell("joined", event.value.participant?.user, when);
       case "participantLeft":
-        return this.part(event.value.userId, event.value.reason, event.value.roomVersion, when);
-      case "participantUpdated":
-        return this.update(event.value.participant, event.value.roomVersion);
+        return this.tell(parting[event.value.reason], this.find(event.value.userId), when);
       case "ownerChanged":
-        return this.hand(event.value.userId, event.value.roomVersion, when);
-      case "roomUpdated":
-        if (event.value.room && event.value.room.version >= this.room.version) this.room = event.value.room;
-        return;
+        return this.tell("nowOwner", this.find(event.value.userId), when);
       case "roomClosed":
-        return this.close(event.value.reason, event.value.roomVersion, time);
+        this.closed = event.value.reason;
+        return;
       case "messagePosted":
-        return this.hear(event.value.messageId, event.value.sender, event.value.text, when);
+        return this.post(event.value.messageId, event.value.sender, event.value.text, when);
     }
   }
 
   /** say puts a message of one's own into the conversation before the server has it. */
-  say(id: string, sender: UserSummary, text: string): void {
+  say(id: string, { id: userId, username, displayName, avatarUrl }: User, text: string): void {
+    const sender: UserSummary = { $typeName: "free2talk.v1.UserSummary", id: userId, username, displayName, avatarUrl };
     this.note({ kind: "message", id, sender, text, time: new Date(), state: "sending" });
   }
 
@@ -98,62 +105,19 @@ export class LiveRoom {
     this.notes = this.notes.map((n) => (n.kind === "message" && n.id === id && n.state !== "sent" ? { ...n, state } : n));
   }
 
-  private hear(id: string, sender: UserSummary | undefined, text: string, time: Date): void {
+  private post(id: string, sender: UserSummary | undefined, text: string, time: Date): void {
     if (!sender) return;
-    const known = this.notes.some((n) => n.id === id);
-    if (known) this.notes = this.notes.map((n) => (n.id === id ? { kind: "message", id, sender, text, time, state: "sent" } : n));
-    else this.note({ kind: "message", id, sender, text, time, state: "sent" });
+    const note: Note = { kind: "message", id, sender, text, time, state: "sent" };
+    if (this.notes.some((n) => n.id === id)) this.notes = this.notes.map((n) => (n.id === id ? note : n));
+    else this.note(note);
   }
 
-  private join(participant: Participant | undefined, version: bigint, time: Date): void {
-    if (!participant?.user || version <= this.room.version) return;
-    this.people = [...this.people, participant];
-    this.advance(version);
-    this.tell("joined", participant.user.displayName, time);
+  private find(id: string): UserSummary | undefined {
+    return this.people.find((p) => p.user?.id === id)?.user;
   }
 
-  private part(user: string, reason: LeaveReason, version: bigint, time: Date): void {
-    if (version <= this.room.version) return;
-    const who = this.people.find((p) => p.user?.id === user)?.user;
-    this.people = this.people.filter((p) => p.user?.id !== user);
-    this.advance(version);
-    if (!who) return;
-    if (reason === LeaveReason.KICKED || reason === LeaveReason.BANNED) this.tell("leftKicked", who.displayName, time);
-    else if (reason === LeaveReason.DISCONNECTED) this.tell("leftLost", who.displayName, time);
-    else if (reason === LeaveReason.LEFT) this.tell("left", who.displayName, time);
-  }
-
-  private update(fresh: Participant | undefined, version: bigint): void {
-    if (!fresh?.user || version <= this.room.version) return;
-    const user = fresh.user;
-    this.people = this.people.map((p) => (p.user?.id === user.id ? fresh : p));
-    this.advance(version, this.room.owner?.id === user.id ? { owner: user } : {});
-  }
-
-  private hand(owner: string, version: bigint, time: Date): void {
-    if (version <= this.room.version) return;
-    this.people = this.people.map((p) => ({
-      ...p,
-      role: p.user?.id === owner ? ParticipantRole.OWNER : ParticipantRole.MEMBER,
-    }));
-    const user = this.people.find((p) => p.user?.id === owner)?.user;
-    this.advance(version, user ? { owner: user } : {});
-    if (user) this.tell("nowOwner", user.displayName, time);
-  }
-
-  private close(reason: CloseReason, version: bigint, time: Timestamp | undefined): void {
-    if (version < this.room.version) return;
-    this.closed = reason;
-    this.people = [];
-    this.advance(version, { status: RoomStatus.CLOSED, ...(time && { closedAt: time }) });
-  }
-
-  private advance(version: bigint, more: Partial<Room> = {}): void {
-    this.room = { ...this.room, ...more, version, participantCount: this.people.length };
-  }
-
-  private tell(what: Extract<Note, { kind: "event" }>["what"], name: string, time: Date): void {
-    this.note({ kind: "event", id: `event ${this.eventIds++}`, what, name, time });
+  private tell(what: Happening | undefined, who: UserSummary | undefined, time: Date): void {
+    if (what && who) this.note({ kind: "event", id: `event ${this.eventIds++}`, what, name: who.displayName, time });
   }
 
   private note(note: Note): void {

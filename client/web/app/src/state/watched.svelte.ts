@@ -1,6 +1,6 @@
 // A room that one looks at without sitting in it.
 
-import { reasonOf, type Room } from "@free2talk/client";
+import { reasonOf, type Room, RoomState } from "@free2talk/client";
 import { api } from "../backend";
 import { app } from "./app.svelte";
 import { LiveRoom } from "./room.svelte";
@@ -45,11 +45,12 @@ export class Watched {
   // Only who is logged in may watch; others see the room as it was when they came.
   private async watch(room: Room, signal: AbortSignal): Promise<void> {
     try {
+      const state = new RoomState();
       for await (const event of api.watchRoom(room.id, { signal })) {
         if (signal.aborted) return;
-        if (event.event.case === "snapshot" && event.event.value.room) {
-          this.live?.replace(event.event.value.room, event.event.value.participants);
-        } else this.live?.apply(event);
+        this.live?.hear(event);
+        state.apply(event);
+        if (state.room) this.live?.replace(state.room, state.participants);
       }
     } catch (error) {
       // Who was kicked sees the room as it was, and when they may come back.
