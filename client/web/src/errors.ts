@@ -2,7 +2,7 @@
 //
 // The three details that the server sends are read field by field: their schemas would cost a page more than this.
 
-import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Reason } from "./gen/free2talk/v1/error_pb.js";
 
@@ -68,6 +68,37 @@ export function unreachable(error: unknown): boolean {
 /** isNetworkError says whether fetch itself failed: nothing came back. */
 export function isNetworkError(error: ConnectError): boolean {
   return error.cause instanceof TypeError && (error.code === Code.Unknown || error.code === Code.Internal);
+}
+
+/** refusal makes an error with a reason, as the server would. @internal */
+export function refusal(code: Code, reason: ReasonName, message: string): ConnectError {
+  const error = new ConnectError(message, code);
+  const value = new BinaryWriter();
+  value.uint32((1 << 3) | WireType.LengthDelimited).string(reason);
+  value.uint32((2 << 3) | WireType.LengthDelimited).string("free2talk");
+  error.details = [{ type: "google.rpc.ErrorInfo", value: value.finish() }];
+  return error;
+}
+
+/** Plain is an error of a call in a shape that travels between tabs. @internal */
+export interface Plain {
+  readonly code: Code;
+  readonly message: string;
+  readonly details: readonly { type: string; value: Uint8Array }[];
+}
+
+/** plain is an error without what does not travel. @internal */
+export function plain(error: unknown): Plain {
+  const { code, rawMessage, details } = ConnectError.from(error);
+  const travels = details.flatMap((d) => ("type" in d && "value" in d ? [{ type: d.type, value: d.value }] : []));
+  return { code, message: rawMessage, details: travels };
+}
+
+/** unplain is the error again. @internal */
+export function unplain({ code, message, details }: Plain): ConnectError {
+  const error = new ConnectError(message, code);
+  error.details = details.map((d) => ({ ...d }));
+  return error;
 }
 
 function violation(bytes: Uint8Array): Violation {

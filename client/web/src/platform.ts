@@ -21,6 +21,7 @@ export interface Platform {
 /** Locks is the part of LockManager that is used. */
 export interface Locks {
   request<T>(name: string, options: LockOptions, callback: (lock: unknown) => T | Promise<T>): Promise<T>;
+  query?(): Promise<{ held?: readonly { name?: string }[] }>;
 }
 
 /** Channel is the part of BroadcastChannel that is used: what is posted reaches all others of the name, in order. */

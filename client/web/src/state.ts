@@ -120,7 +120,7 @@ export class RoomState implements Reducer<WatchRoomResponse> {
 
 /** PersonalState is what a personal stream keeps up to date: the user's own presence and the room that they sit in. */
 export class PersonalState implements Reducer<ConnectResponse> {
-  /** The user's own presence; undefined before the first snapshot. */
+  /** The user's own presence as the last snapshot had it; undefined before the first. */
   presence: Presence | undefined;
   private readonly seat = new RoomState();
 
@@ -139,8 +139,6 @@ export class PersonalState implements Reducer<ConnectResponse> {
     if (e.case === "snapshot") {
       this.presence = e.value.presence;
       this.seat.replace(e.value.room, e.value.participants);
-    } else if (e.case === "presenceChanged") {
-      if (e.value.presence?.userId === this.presence?.userId) this.presence = e.value.presence;
     } else if (roomOf(event) === this.room?.id && this.room) {
       this.seat.change(event);
     }
@@ -170,16 +168,13 @@ export class LobbyState implements Reducer<WatchRoomsResponse> {
   readonly rooms = new Map<string, Room>();
   /** Whether the first snapshot is here. */
   ready = false;
-  private parts: Room[] | undefined;
 
   constructor(private readonly filter: LobbyFilter = {}) {}
 
   apply({ event }: WatchRoomsResponse): void {
     switch (event.case) {
       case "snapshot":
-        (this.parts ??= []).push(...event.value.rooms);
-        if (event.value.last) this.replace(this.parts);
-        return;
+        return this.replace(event.value.rooms);
       case "roomCreated":
       case "roomUpdated":
         if (event.value.room) this.put(event.value.room);
@@ -198,7 +193,6 @@ export class LobbyState implements Reducer<WatchRoomsResponse> {
   private replace(rooms: readonly Room[]): void {
     this.rooms.clear();
     for (const room of rooms) this.rooms.set(room.id, room);
-    this.parts = undefined;
     this.ready = true;
   }
 
@@ -211,11 +205,20 @@ export class LobbyState implements Reducer<WatchRoomsResponse> {
 }
 
 function finds({ language, level }: LobbyFilter, room: Room): boolean {
-  const wanted = language?.toLowerCase();
+  const wanted = language && canonical(language);
   return (
     (!wanted || room.languages.some((tag) => tag === wanted || tag.startsWith(`${wanted}-`))) &&
     (!level || room.level === level || room.level === Level.ANY)
   );
+}
+
+/** canonical spells a tag as the server does: `iw` is `he`. */
+function canonical(tag: string): string {
+  try {
+    return (Intl.getCanonicalLocales(tag)[0] ?? tag).toLowerCase();
+  } catch {
+    return tag.toLowerCase(); // not a tag; the server says so
+  }
 }
 
 /** PresenceState is whether the users that a stream was asked for are there. */

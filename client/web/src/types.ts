@@ -71,7 +71,7 @@ export interface Free2Talk {
    */
   watchRoom(roomId: string, options?: WatchOptions): AsyncIterable<WatchRoomResponse>;
 
-  /** Follows the lobby, as {@link watchRoom} does a room. A snapshot may take several messages: see `last`. */
+  /** Follows the lobby, as {@link watchRoom} does a room. A snapshot always comes whole. */
   watchRooms(filter?: LobbyFilter, options?: WatchOptions): AsyncIterable<WatchRoomsResponse>;
 
   /** Makes the user online for as long as any tab follows it, and brings what concerns them; see {@link watchRoom}. */
