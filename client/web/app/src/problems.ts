@@ -100,14 +100,15 @@ function sentence({ rule, message, field: path }: Violation): string {
   const n = Number(/\d+/.exec(message)?.[0] ?? 0);
   switch (rule) {
     case "required":
+    case "string.email_empty":
+      return t.required;
     case "string.visible":
-      return rule === "required" ? t.required : t.visible;
+      return t.visible;
     case "string.min_len":
       return n <= 1 ? t.required : t.tooShort(n);
     case "string.max_len":
       return t.tooLong(n);
     case "string.email":
-    case "string.email_empty":
       return t.email;
     case "string.pattern":
       return path.endsWith("username") ? t.username : message;

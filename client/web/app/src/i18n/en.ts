@@ -70,7 +70,7 @@ export const en = {
     level: "Level",
     anyLevel: "Every level",
     sort: "Sort",
-    popular: "Most people first",
+    popular: "Busiest first",
     newest: "Newest first",
     free: "With a free seat",
     filters: "Filter the rooms",
