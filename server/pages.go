@@ -2,10 +2,12 @@ package server
 
 import (
 	"io"
+	"io/fs"
 	"net/http"
 )
 
-// welcome is what a person sees who opens the server in a browser.
+// welcome is what a person sees who asks the server by curl, or where there is
+// no app.
 const welcome = `free2talk: practise languages in voice rooms.
 
 This is its API, over Connect (HTTP and JSON), gRPC and gRPC-Web:
@@ -21,8 +23,28 @@ This is its API, over Connect (HTTP and JSON), gRPC and gRPC-Web:
   /.well-known/jwks.json  the keys of its access tokens
 `
 
-// newPages serves what is no RPC.
-func (s *Server) newPages() http.Handler {
+// newPages serves what is no RPC: to browsers the app, where there is one.
+func (s *Server) newPages(files fs.FS) (http.Handler, error) {
+	app, err := newApp(files)
+	if err != nil {
+		return nil, err
+	}
+	own := s.ownPages()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		file := app.find(r)
+		if app != nil && (file == nil || file == app.index) {
+			w.Header().Add("Vary", "Accept") // the same path is a page for some, and for others not
+		}
+		if file != nil {
+			file.ServeHTTP(w, r)
+			return
+		}
+		own.ServeHTTP(w, r)
+	}), nil
+}
+
+// ownPages are those of the server itself.
+func (s *Server) ownPages() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)

@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"math"
 	"net"
@@ -51,6 +53,13 @@ type Config struct {
 	// AllowedOrigins are the sites whose scripts may call, as scheme://host[:port],
 	// or "*" for all, without credentials. Nil means none but our own.
 	AllowedOrigins []string
+
+	// App is the web app that browsers are shown, index.html at its top. Its files
+	// are read once. Nil means that there is none.
+	App fs.FS
+	// TLS is what connections are secured with. Nil means that they are not: then
+	// a proxy does it.
+	TLS *tls.Config
 
 	// DrainDelay is how long a server that drains still takes calls, so that load
 	// balancers have seen it. Zero means not at all.
@@ -161,7 +170,10 @@ func (s *Server) mount(register func(*connect.Server)) error {
 	s.config.Telemetry.prepare(s.noRules)
 	mux := http.NewServeMux()
 	connecthttp.Mount(mux, srv, connecthttp.WithReadMaxBytes(bodyMost), connecthttp.WithCodecs(codecs()...), connecthttp.WithConditionalOptions(s.compression))
-	s.rpc, s.pages = mux, s.newPages()
+	s.rpc = mux
+	if s.pages, err = s.newPages(s.config.App); err != nil {
+		return err
+	}
 	s.handler = s.cors.Handler(http.HandlerFunc(s.route))
 	return nil
 }
@@ -225,6 +237,7 @@ func (s *Server) newHTTP() *http.Server {
 	return &http.Server{
 		Handler:           s,
 		Protocols:         protocols,
+		TLSConfig:         s.config.TLS.Clone(), // which nil has too
 		ReadHeaderTimeout: headerWithin,
 		IdleTimeout:       idleFor,
 		MaxHeaderBytes:    headersMost,
@@ -243,7 +256,11 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 
 // Serve answers on l until [Server.Shutdown]; then it returns nil.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	serve := s.http.Serve
+	if s.config.TLS != nil {
+		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
+	}
+	if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,9 @@ type Config struct {
 	RateLimits     string `placeholder:"LIST" env:"FREE2TALK_RATE_LIMITS" help:"Overrides, such as api=600/1m,auth=off."`
 	TrustedProxies string `placeholder:"CIDRS" env:"FREE2TALK_TRUSTED_PROXIES" help:"Whose X-Forwarded-For is believed, such as 10.0.0.0/8,::1/128."`
 	AllowedOrigins string `placeholder:"LIST" env:"FREE2TALK_ALLOWED_ORIGINS" help:"Origins of other sites whose pages may call, such as https://app.example."`
+	TLSCert        string `placeholder:"FILE" env:"FREE2TALK_TLS_CERT" help:"A certificate and its chain, as PEM: then clients connect by TLS, with HTTP/2. Read again when it changes."`
+	TLSKey         string `placeholder:"FILE" env:"FREE2TALK_TLS_KEY" help:"The key of --tls-cert, as PEM."`
+	TLSSelfSigned  bool   `env:"FREE2TALK_TLS_SELF_SIGNED" help:"TLS with a certificate of our own making, kept in the data directory, for developing: browsers warn of it once."`
 	PresenceGrace  string `placeholder:"TIME" default:"15s" env:"FREE2TALK_PRESENCE_GRACE" help:"How long somebody stays online after their last connection broke (${default})."`
 	Unattended     string `placeholder:"TIME" default:"5m" env:"FREE2TALK_UNATTENDED" help:"How long a seat is kept for somebody who was never connected; 0 for ever (${default})."`
 	MaxCapacity    string `placeholder:"N" default:"12" env:"FREE2TALK_MAX_CAPACITY" help:"The most seats that a room may have, 2 to 1000 (${default})."`
@@ -56,6 +60,7 @@ type Settings struct {
 	RateLimits            server.Limits
 	TrustedProxies        []netip.Prefix
 	AllowedOrigins        []string
+	TLS                   *tls.Config // nil: none
 	PresenceGrace         time.Duration
 	Streams               server.StreamLimits // zero: the usual
 	Unattended            time.Duration
@@ -106,6 +111,7 @@ func (c *Config) settings() (Settings, error) {
 		s.RateLimits = limits
 	}
 	s.Secret = f.secret(c)
+	f.secured(c)
 	if len(f) > 0 {
 		return Settings{}, errors.Join(f...)
 	}

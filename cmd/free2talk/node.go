@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/free2talk/free2talk/cache"
+	"github.com/free2talk/free2talk/client/web"
 	"github.com/free2talk/free2talk/db"
 	"github.com/free2talk/free2talk/server"
 	"github.com/free2talk/free2talk/server/live"
@@ -257,6 +258,8 @@ func (n *node) openServer(ctx context.Context) (err error) {
 		Ready:          n.ready,
 		TrustedProxies: n.settings.TrustedProxies,
 		AllowedOrigins: n.settings.AllowedOrigins,
+		App:            web.App(),
+		TLS:            n.settings.TLS,
 		DrainDelay:     n.settings.DrainDelay,
 		Telemetry:      n.telemetry,
 		Log:            n.log,

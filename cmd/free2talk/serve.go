@@ -76,10 +76,14 @@ func listen(ctx context.Context, s Settings) (clients, metrics net.Listener, err
 
 // banner says in one line what the node runs on.
 func (s *Settings) banner(addr net.Addr) string {
-	if s.Embedded {
-		return fmt.Sprintf("free2talk serves on http://%s with SQLite in %s and a Redis of its own: for trying out and developing", addr, s.DatabaseURL)
+	scheme := "http"
+	if s.TLS != nil {
+		scheme = "https"
 	}
-	return fmt.Sprintf("free2talk serves on http://%s with Postgres and Redis", addr)
+	if s.Embedded {
+		return fmt.Sprintf("free2talk serves on %s://%s with SQLite in %s and a Redis of its own: for trying out and developing", scheme, addr, s.DatabaseURL)
+	}
+	return fmt.Sprintf("free2talk serves on %s://%s with Postgres and Redis", scheme, addr)
 }
 
 // newLogger writes records to w as the settings say.
@@ -95,6 +99,9 @@ func newLogger(w io.Writer, s Settings) *slog.Logger {
 // nodes, which needs no Redis.
 func (c *Config) online() (Settings, error) {
 	s, err := c.complete(c.settings())
+	if err == nil {
+		s.TLS, err = c.tls()
+	}
 	if !s.Embedded { // that one stands behind no load balancer
 		s.DrainDelay = drainDelay
 	}
