@@ -17,3 +17,8 @@ await app.report(i18n.start());
 const target = document.getElementById("app");
 if (!target) throw new Error("the page has no place for the app");
 mount(App, { target });
+
+// The face of the headings is fetched when everything else is done.
+const dress = () => setTimeout(() => void import("./styles/face.css"), 200);
+if (document.readyState === "complete") dress();
+else addEventListener("load", dress);
