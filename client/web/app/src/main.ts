@@ -1,0 +1,24 @@
+import "./styles/tokens.css";
+import "./styles/base.css";
+import "./styles/parts.css";
+import { mount } from "svelte";
+import App from "./App.svelte";
+import { i18n } from "./i18n/index.svelte";
+import { app } from "./state/app.svelte";
+import { themes } from "./state/theme.svelte";
+
+themes.start();
+app.start();
+
+// A page in the wrong language for a moment, and from right to left, is worse than one a moment later; and where the
+// messages cannot be fetched, English is better than nothing.
+await app.report(i18n.start());
+
+const target = document.getElementById("app");
+if (!target) throw new Error("the page has no place for the app");
+mount(App, { target });
+
+// The face of the headings is fetched when everything else is done.
+const dress = () => setTimeout(() => void import("./styles/face.css"), 200);
+if (document.readyState === "complete") dress();
+else addEventListener("load", dress);

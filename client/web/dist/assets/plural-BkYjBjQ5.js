@@ -1,0 +1,1 @@
+var e=new Map;function t(t,n,r){let i=e.get(t);return i||(i=new Intl.PluralRules(t),e.set(t,i)),r[i.select(n)]??r.other}export{t};
