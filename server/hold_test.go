@@ -16,8 +16,8 @@ import (
 )
 
 // held serves handle with a writer that is held, and returns what a client
-// reads of it and how long each of the parts was that came at once.
-func held(t *testing.T, protocols *http.Protocols, handle func(w *heldWriter)) (body []byte, reply *http.Response) {
+// reads of it.
+func held(t *testing.T, protocols *http.Protocols, handle func(w *heldWriter)) (body []byte, trailer http.Header) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handle(newHeldWriter(w, r))
@@ -27,8 +27,8 @@ func held(t *testing.T, protocols *http.Protocols, handle func(w *heldWriter)) (
 	defer server.Close()
 	client := &http.Client{Transport: &http.Transport{Protocols: protocols}}
 	for range 2 { // the connection is good for another request
-		var err error
-		if reply, err = client.Get(server.URL); err != nil {
+		reply, err := client.Get(server.URL)
+		if err != nil {
 			t.Fatal(err)
 		}
 		body, err = io.ReadAll(reply.Body)
@@ -38,8 +38,9 @@ func held(t *testing.T, protocols *http.Protocols, handle func(w *heldWriter)) (
 		if err := reply.Body.Close(); err != nil {
 			t.Fatal(err)
 		}
+		trailer = reply.Trailer
 	}
-	return body, reply
+	return body, trailer
 }
 
 func TestWhatWasHeldComesWholeAndInOrder(t *testing.T) {
@@ -51,7 +52,7 @@ func TestWhatWasHeldComesWholeAndInOrder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var want strings.Builder
-			body, reply := held(t, protocols, func(w *heldWriter) {
+			body, trailer := held(t, protocols, func(w *heldWriter) {
 				want.Reset()
 				w.Header().Set("Trailer", "End")
 				for i := range 300 { // of all sizes, also beyond what net/http buffers
@@ -77,8 +78,8 @@ func TestWhatWasHeldComesWholeAndInOrder(t *testing.T) {
 			if string(body) != want.String() {
 				t.Errorf("%d bytes came of %d", len(body), want.Len())
 			}
-			if reply.Trailer.Get("End") != "told" {
-				t.Errorf("trailers %v", reply.Trailer)
+			if trailer.Get("End") != "told" {
+				t.Errorf("trailers %v", trailer)
 			}
 		})
 	}

@@ -54,9 +54,9 @@ func run(ctx context.Context, people int) (err error) {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
-	fmt.Printf("Measured on %s, %d processors, %s, with %d people online on one node.\n\n", time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), people)
+	fmt.Fprintf(os.Stdout, "Measured on %s, %d processors, %s, with %d people online on one node.\n\n", time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), people)
 	t.print()
-	fmt.Println()
+	fmt.Fprintln(os.Stdout)
 	s.project()
 	return nil
 }

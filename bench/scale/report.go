@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"os"
 	"time"
 )
 
@@ -14,9 +15,9 @@ func (t *table) row(what, where, value string) {
 }
 
 func (t *table) print() {
-	fmt.Println("| what | where | each |\n|---|---|---|")
+	fmt.Fprintln(os.Stdout, "| what | where | each |\n|---|---|---|")
 	for _, row := range t.rows {
-		fmt.Printf("| %s | %s | %s |\n", row[0], row[1], row[2])
+		fmt.Fprintf(os.Stdout, "| %s | %s | %s |\n", row[0], row[1], row[2])
 	}
 }
 
@@ -70,8 +71,8 @@ const (
 // project prints what so many people online take.
 func (s *stage) project() {
 	f := s.figures
-	fmt.Println("| online | calls/s | writes/s | node processors | node memory | nodes (8 processors, 32 GB) | Redis processors | Redis masters | Postgres transactions/s | written ahead | accounts on disk |")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(os.Stdout, "| online | calls/s | writes/s | node processors | node memory | nodes (8 processors, 32 GB) | Redis processors | Redis masters | Postgres transactions/s | written ahead | accounts on disk |")
+	fmt.Fprintln(os.Stdout, "|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, online := range []float64{10e3, 1e6, 10e6} {
 		calls, joins, messages, connects := online*callsASecond, online*joinsASecond*2, online*messagesASecond, online*connectsASecond
 		processors := online*f.restCPU + calls*f.callCPU.Seconds() + joins*f.joinCPU.Seconds() + messages*f.messageCPU.Seconds() + connects*f.connectCPU.Seconds()
@@ -84,7 +85,7 @@ func (s *stage) project() {
 		masters := max(1, math.Ceil(redis/redisBusy), math.Ceil(online*float64(f.onlineRedis)/(0.7*redisMemory)))
 		tx := joins*f.joinTx + messages*f.messageTx
 		wal := joins*float64(f.joinWAL) + messages*float64(f.messageWAL)
-		fmt.Printf("| %s | %s | %s | %.1f | %.1f GB | %.0f | %.2f | %.0f | %s | %.1f MB/s | %.1f GB |\n",
+		fmt.Fprintf(os.Stdout, "| %s | %s | %s | %.1f | %.1f GB | %.0f | %.2f | %.0f | %s | %.1f MB/s | %.1f GB |\n",
 			grouped(online), grouped(calls), grouped(joins+messages), processors, memory/1e9, nodes, redis, masters, grouped(tx), wal/1e6,
 			online*accountsEach*float64(f.accountDisk)/1e9)
 	}

@@ -241,7 +241,7 @@ const (
 	insertSessions = `
 		INSERT INTO sessions (id, user_id, generation, confirmed_generation, rotated_at, idle_expires_at, absolute_expires_at, created_at, last_used_at, user_agent, ip)
 		SELECT ('00000000-0000-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid, ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
-			1, 1, now(), now() + interval '7 days', now() + interval '90 days', now(), now(), 'Mozilla/5.0 (X11; Linux x86_64) of somebody', '203.0.113.7'
+			1, 1, now(), now() + interval '7 days', now() + interval '90 days', now() AS made, now() AS used, 'Mozilla/5.0 (X11; Linux x86_64) of somebody', '203.0.113.7'
 		FROM generate_series(0, ? - 1) AS n`
 )
 

@@ -312,7 +312,7 @@ func TestTokenCostsNoRedis(t *testing.T) {
 		for range 10 {
 			before := commands(t, redis)
 			show()
-			if calls = int(commands(t, redis) - before); calls == 0 {
+			if calls = commands(t, redis) - before; calls == 0 {
 				return
 			}
 		}
