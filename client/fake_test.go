@@ -240,6 +240,9 @@ func room() *free2talkv1.Room {
 
 // WatchRooms is the test's.
 func (f *fake) WatchRooms(ctx context.Context, req *free2talkv1.WatchRoomsRequest, stream free2talkv1connect.RoomServiceWatchRoomsServerStream) error {
+	if f.watchRooms == nil {
+		return connect.NewError(connect.CodeUnimplemented, "the test has none")
+	}
 	return f.watchRooms(ctx, req, stream)
 }
 
