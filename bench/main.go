@@ -130,16 +130,12 @@ func (r *run) noop() (*process, error) { return start(r.ctx, filepath.Join(r.dir
 // shipped is the server as it is shipped, with everything on: tokens verified,
 // limits counted (and too high to be met), traces sampled at one per cent.
 func (r *run) shipped(c *crowd, prefix string) (*process, error) {
-	return r.shippedOn(serverCPU, c, prefix)
-}
-
-func (r *run) shippedOn(cpu string, c *crowd, prefix string) (*process, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	metrics := net.JoinHostPort("127.0.0.1", port)
-	p, err := startOn(r.ctx, cpu, []string{filepath.Join(r.dir, "free2talk")}, r.environment(c, prefix), "--metrics-listen", metrics)
+	p, err := startOn(r.ctx, serverCPU, []string{filepath.Join(r.dir, "free2talk")}, r.environment(c, prefix), "--metrics-listen", metrics)
 	if p != nil {
 		p.metrics = "http://" + metrics
 	}

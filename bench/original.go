@@ -62,7 +62,7 @@ func (r *run) ratesOnWhole(c *crowd, cpus string) (map[string]float64, error) {
 		if s.on, err = startOn(r.ctx, cpus, s.program, append(r.environment(c, "original:"), "GOMAXPROCS=2"), s.args...); err != nil {
 			return nil, err
 		}
-		defer s.on.stop() //nolint:errcheck // what matters was said where it was measured
+		defer s.on.stop()
 		for n := range originalCallers {
 			request, err := s.request(s.on, n)
 			if err != nil {

@@ -33,7 +33,7 @@ func (r *run) presence() error {
 	if err != nil {
 		return err
 	}
-	defer store.Close() //nolint:errcheck // nothing is left to be told
+	defer store.Close()
 	s := &masses{run: r, conns: cache.NewConnections(store, nil), client: client}
 	each, calls, err := s.comeAndGo()
 	if err != nil {
@@ -130,7 +130,7 @@ func (s *masses) evaluated() (float64, error) {
 			return strconv.ParseFloat(usec, 64)
 		}
 	}
-	return 0, fmt.Errorf("Redis ran no script:\n%s", text)
+	return 0, fmt.Errorf("no script was run by Redis:\n%s", text)
 }
 
 // slowLogged is from how many µs on a command is written down.

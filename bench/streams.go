@@ -49,7 +49,7 @@ func (r *run) idle(name, goal string, open func(*openStreams, context.Context, i
 	if err != nil {
 		return err
 	}
-	defer p.stop() //nolint:errcheck // what matters was said where it was measured
+	defer p.stop()
 	if err := c.introduce(p); err != nil {
 		return err
 	}
@@ -64,7 +64,10 @@ func (r *run) idle(name, goal string, open func(*openStreams, context.Context, i
 		if err := open(s, r.ctx, people); err != nil {
 			return err
 		}
-		if busy[i], err = r.commandsASecond(2 * r.turn); err != nil {
+		if _, err := r.commandsASecond(2 * r.turn); err != nil { // what followed their coming
+			return err
+		}
+		if busy[i], err = r.commandsASecond(3 * r.turn); err != nil {
 			return err
 		}
 	}
@@ -205,7 +208,7 @@ func (s *openStreams) overHTTP1(ctx context.Context, people int) error {
 		if err := post.Write(conn); err != nil {
 			return nil, err
 		}
-		reply, err := http.ReadResponse(bufio.NewReader(conn), post)
+		reply, err := http.ReadResponse(bufio.NewReader(conn), post) //nolint:bodyclose // it is read until the connection is closed
 		if err != nil {
 			return nil, err
 		}
