@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"sync"
 	"time"
 
@@ -62,15 +63,24 @@ func (y *relay) begin(ctx context.Context) error {
 }
 
 func (y *relay) publish(w http.ResponseWriter, q *http.Request) {
+	n, err := strconv.Atoi(q.FormValue("n"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	y.event.Seq++
-	y.event.At = time.Now()
-	fact := y.event.Fact.(talk.RoomUpdated)
-	fact.Room.Topic = fmt.Sprintf("What one would do with a year off, %d", y.event.Seq)
-	fact.Room.Version = y.event.Seq
-	y.event.Fact = fact
-	if err := y.bus.Publish(q.Context(), []talk.Event{y.event}); err != nil {
+	events := make([]talk.Event, n)
+	for i := range events {
+		y.event.Seq++
+		y.event.At = time.Now()
+		fact := y.event.Fact.(talk.RoomUpdated)
+		fact.Room.Topic = fmt.Sprintf("What one would do with a year off, %d", y.event.Seq)
+		fact.Room.Version = y.event.Seq
+		y.event.Fact = fact
+		events[i] = y.event
+	}
+	if err := y.bus.Publish(q.Context(), events); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 	}
 }
