@@ -92,6 +92,8 @@ func (r *run) tellFans(steady, burst, full, crowded map[string]fan) {
 			burst[ours].cpuPerDelivery()/burst[other.name].cpuPerDelivery(), burst[ours], burst[other.name])
 		r.table.fan("G10 saturated, one room of 1,000: deliveries a second ÷ "+other.name, other.full,
 			full[ours].rate()/full[other.name].rate(), full[ours], full[other.name])
+		r.table.fan("G10 the same, deliveries a second of the server's processor ÷ "+other.name, other.full,
+			full[other.name].cpuPerDelivery()/full[ours].cpuPerDelivery(), full[ours], full[other.name])
 	}
 	r.table.fan("G11 p99 of a delivery with 5,000 subscribers ÷ centrifuge", "≤ 1.0",
 		crowded[ours].P99/crowded["centrifuge"].P99, crowded[ours], crowded["centrifuge"])
