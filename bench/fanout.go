@@ -26,6 +26,7 @@ type crier struct {
 	name string
 	on   *process
 	load []string // arguments of the load
+	from *relay   // of the shipped server's events; or nil
 }
 
 // fan is what one turn of a crier came to.
@@ -51,6 +52,9 @@ func (r *run) fanout() error {
 	defer func() {
 		for _, c := range criers {
 			_ = c.on.stop() // what matters was said where it was measured
+			if c.from != nil {
+				c.from.close()
+			}
 		}
 	}()
 	if err != nil {
@@ -88,6 +92,8 @@ func (r *run) tellFans(steady, burst, full, crowded map[string]fan) {
 			burst[ours].cpuPerDelivery()/burst[other.name].cpuPerDelivery(), burst[ours], burst[other.name])
 		r.table.fan("G10 saturated, one room of 1,000: deliveries a second ÷ "+other.name, other.full,
 			full[ours].rate()/full[other.name].rate(), full[ours], full[other.name])
+		r.table.fan("G10 the same, deliveries a second of the server's processor ÷ "+other.name, other.full,
+			full[other.name].cpuPerDelivery()/full[ours].cpuPerDelivery(), full[ours], full[other.name])
 	}
 	r.table.fan("G11 p99 of a delivery with 5,000 subscribers ÷ centrifuge", "≤ 1.0",
 		crowded[ours].P99/crowded["centrifuge"].P99, crowded[ours], crowded["centrifuge"])
@@ -141,13 +147,15 @@ func (r *run) criers() ([]crier, error) {
 		if err != nil {
 			return criers, err
 		}
-		criers = append(criers, crier{c.name, p, []string{"-kind", c.kind, "-publish", p.url + "/publish", "-publish-body", event}})
+		criers = append(criers, crier{
+			name: c.name, on: p, load: []string{"-kind", c.kind, "-publish", p.url + "/publish", "-publish-body", event},
+		})
 	}
 	return criers, nil
 }
 
-// shippedCrier is the shipped server, and a second node beside it that makes
-// the changes: what is measured is what they cost who has the subscribers.
+// shippedCrier is the shipped server, which hears the events of another node:
+// what is measured is what they cost who has the subscribers.
 func (r *run) shippedCrier() ([]crier, error) {
 	c, err := r.crowd("fanout", 1_000, 6_000)
 	if err != nil {
@@ -158,13 +166,11 @@ func (r *run) shippedCrier() ([]crier, error) {
 		return nil, err
 	}
 	criers := []crier{{name: ours, on: measured}}
-	writer, err := r.shippedOn(othersCPU, c, "fanout:")
+	room, err := openRoom(r.ctx, measured.url, c.tokens[0])
 	if err != nil {
 		return criers, err
 	}
-	measured.besides = writer
-	room, err := openRoom(r.ctx, writer.url, c.tokens[0])
-	if err != nil {
+	if criers[0].from, err = r.newRelay(c, "fanout:", room); err != nil {
 		return criers, err
 	}
 	tokens := filepath.Join(r.dir, "tokens")
@@ -173,8 +179,7 @@ func (r *run) shippedCrier() ([]crier, error) {
 	}
 	criers[0].load = []string{
 		"-kind", "connect", "-tokens", tokens, "-body", fmt.Sprintf(`{"roomId":%q}`, room),
-		"-publish", writer.url + "/free2talk.v1.RoomService/UpdateRoom", "-publish-token", c.tokens[0],
-		"-publish-body", fmt.Sprintf(`{"room":{"id":%q,"topic":"What one would do with a year off, %%d"},"updateMask":"topic"}`, room),
+		"-publish", criers[0].from.http.URL,
 	}
 	return criers, nil
 }
@@ -239,6 +244,11 @@ func (r *run) fans(criers []crier, mode ...string) (map[string]fan, error) {
 
 // fanTurn has the load subscribe, and measures the server from there on.
 func (r *run) fanTurn(c crier, mode []string) (f fan, err error) {
+	if c.from != nil {
+		if err := c.from.begin(r.ctx); err != nil {
+			return f, err
+		}
+	}
 	_, address, _ := strings.Cut(c.on.url, "://")
 	arguments := append(append([]string{"-address", address, "-for", r.turn.String()}, c.load...), mode...)
 	load, err := startLoad(r.ctx, filepath.Join(r.dir, "load"), arguments...)

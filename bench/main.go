@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,7 +26,9 @@ type run struct {
 	rounds int
 	turn   time.Duration // of load, for one variant in one round
 	rooms  []int         // how many, in the databases of ListRooms
-	only   string        // one part of the table; "" is all of it
+	people int           // who have idle streams
+	online int           // who are in Redis
+	only   []string      // parts of the table; none is all of it
 	// profiles is where a CPU profile of each turn of the shipped server is
 	// written; "" is nowhere. Figures taken meanwhile are those of a profiled server.
 	profiles string
@@ -43,15 +47,19 @@ func main() {
 
 func bench() error {
 	quick := flag.Bool("quick", false, "one short round, to see that it runs; writes nothing")
-	only := flag.String("only", "", "one part: reads, writes, logins, starts or fanout; writes nothing")
+	only := flag.String("only", "", "some parts, as in reads,writes,logins,starts,fanout,streams,presence,store,original; writes nothing")
 	profiles := flag.String("profiles", "", "directory for CPU profiles of the shipped server's turns")
 	out := flag.String("o", "docs/performance.md", "where the table is written")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r := &run{ctx: ctx, only: *only, profiles: *profiles, rounds: 3, turn: 3 * time.Second, rooms: []int{1_000, 100_000}}
+	r := &run{ctx: ctx, profiles: *profiles, rounds: 3, turn: 3 * time.Second, rooms: []int{1_000, 100_000}, people: 10_000, online: 1_000_000}
+	if *only != "" {
+		r.only, *out = strings.Split(*only, ","), ""
+	}
 	if *quick {
 		r.rounds, r.turn, r.rooms, *out = 1, time.Second, []int{1_000, 2_000}, ""
+		r.people, r.online = 1_000, 20_000
 	}
 	return r.all(*out)
 }
@@ -77,20 +85,22 @@ func (r *run) all(out string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.redis.Close()) }()
-	parts := []struct {
+	defer func() { r.table.show(os.Stdout) }() // what there is, also where a part failed
+	for _, part := range []struct {
 		name    string
 		measure func() error
-	}{{"reads", r.reads}, {"writes", r.writes}, {"logins", r.logins}, {"starts", r.starts}, {"fanout", r.fanout}}
-	defer func() { r.table.show(os.Stdout) }() // what there is, also where a part failed
-	for _, part := range parts {
-		if r.only != "" && r.only != part.name {
+	}{
+		{"reads", r.reads}, {"writes", r.writes}, {"logins", r.logins}, {"starts", r.starts},
+		{"fanout", r.fanout}, {"streams", r.streams}, {"presence", r.presence}, {"store", r.store}, {"original", r.original},
+	} {
+		if len(r.only) > 0 && !slices.Contains(r.only, part.name) {
 			continue
 		}
 		if err := part.measure(); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
-	if out == "" || r.only != "" {
+	if out == "" {
 		return nil
 	}
 	return r.table.write(out)
@@ -120,22 +130,12 @@ func (r *run) noop() (*process, error) { return start(r.ctx, filepath.Join(r.dir
 // shipped is the server as it is shipped, with everything on: tokens verified,
 // limits counted (and too high to be met), traces sampled at one per cent.
 func (r *run) shipped(c *crowd, prefix string) (*process, error) {
-	return r.shippedOn(serverCPU, c, prefix)
-}
-
-func (r *run) shippedOn(cpu string, c *crowd, prefix string) (*process, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	metrics := net.JoinHostPort("127.0.0.1", port)
-	p, err := startOn(r.ctx, cpu, []string{filepath.Join(r.dir, "free2talk")}, []string{
-		"DATABASE_URL=" + c.dsn, "REDIS_URL=" + r.redis.URL(),
-		"FREE2TALK_REDIS_PREFIX=" + prefix,
-		"FREE2TALK_RATE_LIMITS=api=100000/15m,auth=100000/15m",
-		"FREE2TALK_LOG_FORMAT=json",
-		"FREE2TALK_TRUSTED_PROXIES=127.0.0.1/32",
-	}, "--metrics-listen", metrics)
+	p, err := startOn(r.ctx, serverCPU, []string{filepath.Join(r.dir, "free2talk")}, r.environment(c, prefix), "--metrics-listen", metrics)
 	if p != nil {
 		p.metrics = "http://" + metrics
 	}

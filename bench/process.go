@@ -28,8 +28,7 @@ type process struct {
 	log  bytes.Buffer
 	gone chan error // what Wait said, once
 
-	besides *process // stops with it; or nil
-	metrics string   // URL of its metrics and profiles; or ""
+	metrics string // URL of its metrics and profiles; or ""
 }
 
 // start runs a program pinned to the server's processor, and returns once it
@@ -96,11 +95,6 @@ func (p *process) await(ctx context.Context, path string) error {
 
 // stop ends the server as an operator would, and returns when it has gone.
 func (p *process) stop() error {
-	if p.besides != nil {
-		if err := p.besides.stop(); err != nil {
-			return err
-		}
-	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}

@@ -9,18 +9,48 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // row is one line of the table.
 type row struct {
-	what, goal string
-	value      float64
-	beside     string // what was measured beside it
+	what   string // begins with the goal's name where there is one: "G9 a delivery ..."
+	goal   string // "≤ 1.0" or "≥ 8", with words behind it if need be; "–" where nothing is wanted
+	value  float64
+	beside string // what was measured beside it
 }
 
-// table is what a run came to.
+// goalOrder is the order of the table, whatever was measured first. What has no
+// goal comes last.
+var goalOrder = []string{"G1", "G2", "G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11", "G12", "G13", "G14", "G17", "G15", "G16"}
+
+func (r row) place() int {
+	name, _, _ := strings.Cut(r.what, " ")
+	if at := slices.Index(goalOrder, name); at >= 0 {
+		return at
+	}
+	return len(goalOrder)
+}
+
+// verdict says whether the goal is met.
+func (r row) verdict() string {
+	words := strings.Fields(r.goal)
+	if len(words) < 2 || words[0] != "≤" && words[0] != "≥" {
+		return ""
+	}
+	limit, err := strconv.ParseFloat(words[1], 64)
+	switch {
+	case err != nil:
+		return ""
+	case words[0] == "≤" && r.value <= limit, words[0] == "≥" && r.value >= limit:
+		return "met"
+	}
+	return "**not met**"
+}
+
+// table is what a run came to. Parts add rows in any order.
 type table struct{ rows []row }
 
 // ratio adds the CPU time of a call over that of a no-op.
@@ -38,10 +68,12 @@ func (t *table) plain(what, goal string, value float64) {
 }
 
 func (t *table) show(w io.Writer) {
-	fmt.Fprintln(w, "| figure | measured | goal | beside it |")
-	fmt.Fprintln(w, "|---|---|---|---|")
-	for _, r := range t.rows {
-		fmt.Fprintf(w, "| %s | %.2f | %s | %s |\n", r.what, r.value, r.goal, r.beside)
+	rows := slices.Clone(t.rows)
+	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(a.place(), b.place()) })
+	fmt.Fprintln(w, "| figure | measured | goal | | beside it |")
+	fmt.Fprintln(w, "|---|---|---|---|---|")
+	for _, r := range rows {
+		fmt.Fprintf(w, "| %s | %.2f | %s | %s | %s |\n", r.what, r.value, r.goal, r.verdict(), r.beside)
 	}
 }
 

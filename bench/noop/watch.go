@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"sync"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -42,15 +43,22 @@ func (c constant) WatchRoom(ctx context.Context, _ *free2talkv1.WatchRoomRequest
 	}
 }
 
-// publish sends everybody an event.
-func (c constant) publish(http.ResponseWriter, *http.Request) {
+// publish sends everybody n events.
+func (c constant) publish(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.Atoi(r.FormValue("n"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
 	event := &free2talkv1.WatchRoomResponse{
 		Cursor: "AYsfZxLYOx97AaIX3lILeT2pD87ojmlpdwAAAAAAAAABrnjmgCCn9KtUOdUAdRvhCKr4auStZJe87JnMXDEhlfg", Time: timestamppb.Now(),
 		Event: &free2talkv1.WatchRoomResponse_RoomUpdated{RoomUpdated: &free2talkv1.RoomUpdated{Room: c.room.GetRoom()}},
 	}
 	c.watchers.mu.Lock()
 	defer c.watchers.mu.Unlock()
-	for events := range c.watchers.all {
-		events <- event
+	for range n {
+		for events := range c.watchers.all {
+			events <- event
+		}
 	}
 }

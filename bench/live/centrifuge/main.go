@@ -1,13 +1,15 @@
 // Command centrifuge serves one channel by the centrifuge library, as its
-// users run it: websockets and JSON. What is posted to /publish is published.
+// users run it: websockets and JSON. What is posted to /publish is published n times.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"io"
 	"log"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/centrifugal/centrifuge"
@@ -38,7 +40,8 @@ func main() {
 	}))
 	mux.HandleFunc("POST /publish", func(w http.ResponseWriter, r *http.Request) {
 		data, err := io.ReadAll(r.Body)
-		if err == nil {
+		events, e2 := strconv.Atoi(r.FormValue("n"))
+		for err = errors.Join(err, e2); err == nil && events > 0; events-- {
 			_, err = node.Publish(channel, data)
 		}
 		if err != nil {

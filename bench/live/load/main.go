@@ -27,9 +27,8 @@ type options struct {
 	tokens      string // file: one a line, of the subscribers in turn
 	subscribers int
 
-	publish      string // URL that is posted to, for each event
-	publishBody  string // in which %d is the number of the event
-	publishToken string
+	publish     string // URL that is posted to; n says how many events that is
+	publishBody string
 
 	mode string
 	rate int // events a second; of bursts, how many come at once each second
@@ -45,7 +44,6 @@ func main() {
 	flag.IntVar(&o.subscribers, "subscribers", 1000, "how many there are")
 	flag.StringVar(&o.publish, "publish", "", "URL that publishes an event")
 	flag.StringVar(&o.publishBody, "publish-body", "{}", "what is posted there")
-	flag.StringVar(&o.publishToken, "publish-token", "", "by whom")
 	flag.StringVar(&o.mode, "mode", "steady", "steady, burst or full")
 	flag.IntVar(&o.rate, "rate", 20, "events a second")
 	flag.DurationVar(&o.last, "for", 3*time.Second, "how long")

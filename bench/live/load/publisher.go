@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,7 +22,11 @@ type result struct {
 // is published: a subscriber that falls too far behind would be cut.
 const mostBehind = 64
 
-// publisher posts events, one after the other.
+// atOnce is how many events are asked for at once where the server is to be
+// saturated: a request for each would measure who asks.
+const atOnce = 32
+
+// publisher has events published, one request after the other.
 type publisher struct {
 	options
 
@@ -45,7 +48,7 @@ func publish(o options, c *crowd) (result, error) {
 		err = p.ticking(end, time.Second, o.rate)
 	default:
 		for err == nil && time.Now().Before(end) {
-			err = p.one()
+			err = p.several(atOnce)
 		}
 	}
 	if err != nil {
@@ -62,32 +65,26 @@ func (p *publisher) ticking(end time.Time, every time.Duration, events int) erro
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for now := time.Now(); now.Before(end); now = <-tick.C {
-		for range events {
-			if err := p.one(); err != nil {
-				return err
-			}
+		if err := p.several(events); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// one posts an event, once nobody is too far behind.
-func (p *publisher) one() error {
-	if len(p.times)%8 == 0 {
-		if err := p.settle(mostBehind); err != nil {
-			return err
-		}
+// several has so many events published, once nobody is too far behind.
+func (p *publisher) several(events int) error {
+	if err := p.settle(mostBehind); err != nil {
+		return err
 	}
-	p.times = append(p.times, int64(time.Since(began)))
-	body := strings.ReplaceAll(p.publishBody, "%d", fmt.Sprint(len(p.times)))
-	post, err := http.NewRequest(http.MethodPost, p.publish, bytes.NewReader([]byte(body)))
+	for range events {
+		p.times = append(p.times, int64(time.Since(began)))
+	}
+	post, err := http.NewRequest(http.MethodPost, fmt.Sprintf("%s?n=%d", p.publish, events), strings.NewReader(p.publishBody))
 	if err != nil {
 		return err
 	}
 	post.Header.Set("Content-Type", "application/json")
-	if p.publishToken != "" {
-		post.Header.Set("Authorization", "Bearer "+p.publishToken)
-	}
 	reply, err := p.client.Do(post)
 	if err != nil {
 		return err
