@@ -181,9 +181,9 @@ func (d *deaf) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, errCut
 }
 
-// TestInvariantR6_the_same_call_again: the answer is lost after the commit; the
+// TestR6_the_same_call_again: the answer is lost after the commit; the
 // same call again leaves the state as if once.
-func TestInvariantR6_the_same_call_again(t *testing.T) {
+func TestR6_the_same_call_again(t *testing.T) {
 	w := newWorld(t, onPostgres, 1)
 	s := newScene(w, "member")
 	line := &deaf{RoundTripper: w.http.Transport}

@@ -116,7 +116,7 @@ func (w *world) hashes() (done int64) {
 
 // Resolution 6, L1: sixty-four callers at once, over two nodes, again and
 // again, each time from another address.
-func TestExactlyTheLimitIsAdmittedInEveryWindow(t *testing.T) {
+func TestL1_exactly_the_limit_is_admitted_in_every_window(t *testing.T) {
 	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, "api=20/1m,auth=off"))
 	w.redisUsed()
 	for range testenv.Effort(300, 10_000) {
@@ -129,7 +129,7 @@ func TestExactlyTheLimitIsAdmittedInEveryWindow(t *testing.T) {
 
 // L1: the window slides, and it is Redis's clock that it slides by. What Redis
 // wrote down of a flood is read beside it.
-func TestNoWindowThatSlidesAdmitsMoreThanItsLimit(t *testing.T) {
+func TestL1_no_window_that_slides_admits_more_than_its_limit(t *testing.T) {
 	server := testenv.StartRedis(t)
 	w := newWorld(t, onOwnRedis(server), 2, behindProxy, withLimits(t, "api=20/1s,auth=off"))
 	w.redisUsed()
@@ -192,7 +192,7 @@ func TestNodesWithOtherNumbersDoNotDisturbEachOther(t *testing.T) {
 }
 
 // Resolution 6, L3; checklist 12.
-func TestChecklist12_of_a_hundred_wrong_passwords_at_once_five_are_tried(t *testing.T) {
+func TestL3_checklist12_of_a_hundred_wrong_passwords_at_once_five_are_tried(t *testing.T) {
 	w := newWorld(t, onPostgres, 2, behindProxy, withLimits(t, "api=off"))
 	w.redisUsed()
 	w.registered(w.nodes[0], "ada")
@@ -362,7 +362,7 @@ func TestChecklist15_what_a_node_counted_itself_outlives_a_loss_of_redis(t *test
 }
 
 // Checklist 14, L2: without Redis each node admits its share.
-func TestChecklist14_without_redis_each_node_admits_its_share(t *testing.T) {
+func TestL2_checklist14_without_redis_each_node_admits_its_share(t *testing.T) {
 	for name, away := range map[string]func(*testenv.Server){"killed": (*testenv.Server).Kill, "frozen": (*testenv.Server).Stop} {
 		t.Run(name, func(t *testing.T) {
 			server := testenv.StartRedis(t)

@@ -28,7 +28,7 @@ func (w *world) refresh(ctx context.Context, n *testNode, token string) (*free2t
 func (w *world) at(i int) *testNode { return w.nodes[i%len(w.nodes)] }
 
 // Resolution 4, S2; checklist 29.
-func TestChecklist29_two_hundred_refreshes_of_one_token_are_one_rotation(t *testing.T) {
+func TestS2_checklist29_two_hundred_refreshes_of_one_token_are_one_rotation(t *testing.T) {
 	w := newWorld(t, onPostgres, 2)
 	ctx := patient(t)
 	for range testenv.Effort(5, 200) {
@@ -66,7 +66,7 @@ func (w *world) alive(ctx context.Context, n *testNode, access string) string {
 }
 
 // Resolution 4, S1, S4; checklist 32.
-func TestChecklist32_after_a_logout_no_refresh_succeeds_and_no_token_lives(t *testing.T) {
+func TestS1_checklist32_after_a_logout_no_refresh_succeeds_and_no_token_lives(t *testing.T) {
 	w := newWorld(t, onPostgres, 2)
 	ctx := patient(t)
 	var access []string
