@@ -96,6 +96,14 @@ func (b *breaker) forgo() {
 	b.mu.Unlock()
 }
 
+// hint lets the next call try at once where the breaker is open: Redis has
+// answered somebody else. Whether it serves this role, that call will see.
+func (b *breaker) hint() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until = time.Time{}
+}
+
 func (b *breaker) open() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -125,6 +125,7 @@ func TestL1_exactly_the_limit_is_admitted_in_every_window(t *testing.T) {
 			c.came(from, answers, map[string]int{client.ReasonRoomNotFound: 20, client.ReasonRateLimited: 44})
 		})
 	}
+	testenv.Record(t, testenv.Figure{Row: "L1", What: "over the limit", Of: int64(testenv.Effort(300, 10_000)), Each: "windows, 64 callers, 2 nodes"})
 }
 
 // L1: the window slides, and it is Redis's clock that it slides by. What Redis
@@ -199,6 +200,7 @@ func TestL3_checklist12_of_a_hundred_wrong_passwords_at_once_five_are_tried(t *t
 	for range testenv.Effort(3, 300) {
 		w.judged(func(c *claims, from string) { w.guess(t, c, from) })
 	}
+	testenv.Record(t, testenv.Figure{Row: "L3", What: "more than five hashes", Of: int64(testenv.Effort(3, 300)), Each: "rounds of 100 wrong passwords"})
 }
 
 func (w *world) guess(t *testing.T, c *claims, from string) {
@@ -396,6 +398,41 @@ func TestL2_checklist14_without_redis_each_node_admits_its_share(t *testing.T) {
 			}
 		})
 	}
+}
+
+// L2: on three nodes without Redis no more get in than the larger of 1.2 times
+// the limit and the number of nodes; over a change of mode and back, at most
+// twice the limit.
+func TestL2_a_window_over_a_change_of_mode(t *testing.T) {
+	rounds, most := testenv.Effort(3, 100), 0
+	for round := range rounds {
+		server := testenv.StartRedis(t)
+		w := newWorld(t, onOwnRedis(server), 3, behindProxy, withLimits(t, "api=20/15m"))
+		w.redisUsed()
+		for _, n := range w.nodes {
+			w.eventually(10*time.Second, "the nodes know of each other", func() bool { return n.presence.Live() == 3 })
+		}
+		admitted := func(calls int, from string) int {
+			return reasons(together(calls, func(i int) spoken { return w.ask(w.at(i), from) }))[client.ReasonRoomNotFound]
+		}
+		over := admitted(10+round%10, "10.0.0.1")
+		server.Kill()
+		alone := admitted(64, "10.0.0.2")
+		if alone > 24 {
+			t.Errorf("%d of a limit of 20 were admitted without Redis", alone)
+		}
+		over += admitted(64, "10.0.0.1")
+		server.Restart()
+		w.redisUsed()
+		over += admitted(64, "10.0.0.1")
+		alone += admitted(64, "10.0.0.2")
+		if over > 40 || alone > 40 {
+			t.Errorf("%d and %d of a limit of 20 were admitted over a change of mode", over, alone)
+		}
+		most = max(most, over, alone)
+	}
+	t.Logf("at most %d of 20", most)
+	testenv.Record(t, testenv.Figure{Row: "L2", What: "more than promised", Of: int64(2 * rounds), Each: "windows, 3 nodes, Redis killed and back"})
 }
 
 // The draft's headers and the errors' details say the same in every protocol.

@@ -182,6 +182,7 @@ func TestR7_a_room_is_linearizable(t *testing.T) {
 		seed++
 	}
 	w.sound()
+	testenv.Record(t, testenv.Figure{Row: "R7", What: "not linearizable", Of: int64(rounds), Each: "histories of a room, 2 nodes"})
 	t.Logf("%d rooms, %d deeds, FREE2TALK_SEED=%d", rounds, deeds, first)
 }
 

@@ -54,6 +54,7 @@ func TestS2_checklist29_two_hundred_refreshes_of_one_token_are_one_rotation(t *t
 			token = made[0].GetRefreshToken()
 		}
 	}
+	testenv.Record(t, testenv.Figure{Row: "S2", What: "other than one rotation", Of: int64(2 * testenv.Effort(5, 200)), Each: "rounds of 200 refreshes, 2 nodes"})
 }
 
 // alive is "" where an access token is good at n, else the reason.
@@ -76,6 +77,7 @@ func TestS1_checklist32_after_a_logout_no_refresh_succeeds_and_no_token_lives(t 
 		won += len(made) - 1
 		access = append(access, made...)
 	}
+	testenv.Record(t, testenv.Figure{Row: "S1", What: "refreshed after a logout", Of: int64(testenv.Effort(200, 1000)), Each: "races of 50 refreshes"})
 	t.Logf("%d refreshes came back before the logout", won)
 	for _, n := range w.nodes {
 		w.eventually(2*time.Second, "every node knows the sessions that ended", func() bool {

@@ -190,6 +190,9 @@ func TestR1_R2_of_sixty_four_who_join_a_room_of_twelve_twelve_are_seated(t *test
 			w.raceForSeats(i, host, crowd, 12)
 		}
 	})
+	for row, what := range map[string]string{"R1": "over capacity", "R2": "counted wrong"} {
+		testenv.Record(t, testenv.Figure{Row: row, What: what, Of: int64(testenv.Effort(200, 2000)), Each: "rooms × 64 joiners, 2 nodes"})
+	}
 }
 
 func (w *world) raceForSeats(round int, host *player, crowd []*player, capacity int) {
@@ -229,6 +232,7 @@ func TestR4_who_joins_ten_rooms_at_once_sits_in_one(t *testing.T) {
 			w.raceOfRooms(ctx, who, rooms)
 		}
 	})
+	testenv.Record(t, testenv.Figure{Row: "R4", What: "seated twice", Of: int64(testenv.Effort(50, 1000)), Each: "races to ten rooms, 2 nodes"})
 }
 
 // raceOfRooms has who join all rooms at once.
@@ -326,6 +330,7 @@ func TestR3_checklist49_a_room_that_changes_hands_has_one_owner_or_is_closed(t *
 		}
 		all.Wait()
 	})
+	testenv.Record(t, testenv.Figure{Row: "R3", What: "no or two owners", Of: int64(rounds), Each: "races, 2 nodes"})
 }
 
 func (w *world) changeHands(round int, c *cast) {

@@ -29,6 +29,7 @@ type mix struct {
 	mu    sync.Mutex
 	took  []time.Duration // since the last phase began
 	stop  chan struct{}
+	end   func()
 	done  sync.WaitGroup
 	calls atomic.Int64
 	wrong atomic.Int64
@@ -43,9 +44,10 @@ func (w *world) mixed(ctx context.Context, n int) *mix {
 		m.rooms = append(m.rooms, w.room(p.person, 4).GetId())
 	}
 	for i := range m.people {
-		m.done.Go(func() { m.run(ctx, i) })
+		m.done.Go(func() { m.run(context.WithoutCancel(ctx), i) }) // what is begun is finished
 	}
-	w.Cleanup(sync.OnceFunc(func() { close(m.stop); m.done.Wait() }))
+	m.end = sync.OnceFunc(func() { close(m.stop); m.done.Wait() })
+	w.Cleanup(m.end)
 	return m
 }
 
@@ -181,7 +183,9 @@ func configured(pairs ...string) func(context.Context, *testenv.Server, *redis.C
 }
 
 func did(args ...any) func(context.Context, *testenv.Server, *redis.Client) error {
-	return func(ctx context.Context, _ *testenv.Server, ask *redis.Client) error { return ask.Do(ctx, args...).Err() }
+	return func(ctx context.Context, _ *testenv.Server, ask *redis.Client) error {
+		return ask.Do(ctx, args...).Err()
+	}
 }
 
 // onEntries does something to every entry of a room.

@@ -373,6 +373,7 @@ func (r *weather) untold() (n float64) {
 
 func (r *weather) report() {
 	r.Helper()
+	testenv.Record(r, testenv.Figure{Row: "C1", What: "stale reads", Of: r.reads.Load(), Each: "reads beside random writes, 2 nodes"})
 	hits, refused := 0.0, 0.0
 	for _, n := range r.nodes {
 		hits += r.measured(n, "free2talk_cache_requests_total", `result="hit"`)
