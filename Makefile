@@ -30,13 +30,11 @@ test: deps ## all tests, with the race detector, on real servers; PKG=./db/... A
 faults: deps ## the long runs of what `test` runs shortly
 	FREE2TALK_TEST_LONG=1 $(ENV) go test -race -count=1 -timeout=4h $(ARGS) $(PKG)
 
-BOARD := .bin/board
-
 .PHONY: board
-board: deps ## write docs/reliability.md from a run of the tests; FREE2TALK_TEST_LONG=1 make board ARGS='-run X'
-	rm -rf $(BOARD) && mkdir -p $(BOARD)
-	FREE2TALK_BOARD=$(CURDIR)/$(BOARD) $(ENV) go test -race -count=1 -timeout=4h $(ARGS) $(PKG) || echo "some tests failed: the page says which"
-	go run ./internal/board $(BOARD) > docs/reliability.md
+board: deps ## docs/reliability.md from a run of the tests; FREE2TALK_TEST_LONG=1 make board ARGS='-run X'
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	  FREE2TALK_BOARD=$$dir $(ENV) go test -race -count=1 -timeout=4h $(ARGS) $(PKG) || echo "tests failed: the page says which"; \
+	  go run ./internal/board "$$dir" > docs/reliability.md
 
 .PHONY: bench
 bench: deps ## the table of docs/performance.md, then all benchmarks; PKG=./cache/... ARGS='-count=6'

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -97,7 +98,7 @@ func TestConnectionsAreTerminated(t *testing.T) {
 // TestR5_no_acknowledged_write_is_lost by kill -9 of the server, or of Postgres.
 func TestR5_no_acknowledged_write_is_lost(t *testing.T) {
 	t.Run("the server", func(t *testing.T) {
-		w := newWorld(t, onPostgres, 1)
+		w := newWorld(t, onPostgres, 1, asPrograms)
 		for range testenv.Effort(3, 100) {
 			p := w.child(t, w.settings.DatabaseURL)
 			r := w.writers(t, p.url)
@@ -119,6 +120,10 @@ func TestR5_no_acknowledged_write_is_lost(t *testing.T) {
 	})
 }
 
+// asPrograms makes the secret what a program reads of it, so that programs and
+// nodes of the test open each other's keys.
+func asPrograms(s *Settings) { s.Secret = bytes.TrimSpace(s.Secret) }
+
 // writers are people who write to their own rooms, and what they were told.
 type writers struct {
 	*world
@@ -135,10 +140,12 @@ func (w *world) writers(t *testing.T, url string) *writers {
 	t.Helper()
 	r := &writers{world: w, t: t, floors: make([]floor, 8), stop: make(chan struct{})}
 	var all sync.WaitGroup
-	for i := range r.floors {
+	for range r.floors {
 		p := w.person()
 		r.people = append(r.people, p)
 		r.rooms = append(r.rooms, w.room(p, 4).GetId())
+	}
+	for i, p := range r.people {
 		c := w.as(&testNode{url: url}, p)
 		all.Go(func() { r.run(t.Context(), i, c) })
 	}

@@ -274,8 +274,8 @@ func TestRedisFaults(t *testing.T) {
 // held, nobody serves the old value.
 func TestWriterDiesWhileRedisIsAway(t *testing.T) {
 	server := testenv.StartRedis(t, persistent...)
-	w := newWorld(t, onOwnRedis(server), 2)
-	rounds, stale := testenv.Effort(3, 200), int64(0)
+	w := newWorld(t, onOwnRedis(server), 2, asPrograms)
+	rounds, stale := testenv.Effort(2, 200), int64(0)
 	for range rounds {
 		w.redisUsed()
 		owner := w.player()
