@@ -41,6 +41,12 @@ e2e: $(NPM) build ## the flows of people, in Chromium; screenshots in client/web
 faults: deps ## the long runs of what `test` runs shortly
 	FREE2TALK_TEST_LONG=1 $(ENV) go test -race -count=1 -timeout=4h $(ARGS) $(PKG)
 
+.PHONY: board
+board: deps ## docs/reliability.md from a run of the tests; FREE2TALK_TEST_LONG=1 make board ARGS='-run X'
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	  FREE2TALK_BOARD=$$dir $(ENV) go test -race -count=1 -timeout=4h $(ARGS) $(PKG) || echo "tests failed: the page says which"; \
+	  go run ./internal/board "$$dir" > docs/reliability.md
+
 .PHONY: bench
 bench: deps ## the table of docs/performance.md, then all benchmarks; PKG=./cache/... ARGS='-count=6'
 	go run ./bench

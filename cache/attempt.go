@@ -141,8 +141,11 @@ func (b *beginning) try(ctx context.Context) (talk.Verdict, state, string) {
 	b.id = b.last.Add(1)
 	c := b.call(k, now)
 	err := b.redis.limiter.do(ctx, c)
-	if isWrongType(c.err()) {
+	switch {
+	case isWrongType(c.err()):
 		err = b.redis.limiter.do(ctx, command("unlink", b.name), c)
+	case err != nil && slept(now, b.redis.config.Timeout):
+		err = b.redis.limiter.do(ctx, c)
 	}
 	reply, bad := c.ints()
 	if err != nil || bad != nil || len(reply) != 4 {

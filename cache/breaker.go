@@ -28,6 +28,7 @@ const (
 const (
 	breakAfter = 5                      // failures in a row
 	breakFor   = 250 * time.Millisecond // until one call may try again
+	sleptFor   = 6                      // time-outs
 )
 
 // errAway is that Redis was not asked, or that it did not answer as one that
@@ -96,6 +97,14 @@ func (b *breaker) forgo() {
 	b.mu.Unlock()
 }
 
+// hint lets the next call try at once where the breaker is open: Redis has
+// answered somebody else. Whether it serves this role, that call will see.
+func (b *breaker) hint() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until = time.Time{}
+}
+
 func (b *breaker) open() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -116,6 +125,7 @@ func (b *breaker) do(ctx context.Context, timeout time.Duration, call func(conte
 	if !b.allow() {
 		return errAway
 	}
+	began := time.Now()
 	bounded, cancel := context.WithTimeoutCause(ctx, timeout, errAway)
 	defer cancel()
 	err := call(bounded)
@@ -126,10 +136,19 @@ func (b *breaker) do(ctx context.Context, timeout time.Duration, call func(conte
 	case ctx.Err() != nil:
 		b.forgo()
 		return context.Cause(ctx)
+	case slept(began, timeout): // says nothing about Redis
+		b.forgo()
+		return errors.Join(errAway, err)
 	default:
 		b.report(true)
 		return errors.Join(errAway, err)
 	}
+}
+
+// slept reports whether a round trip that began then and failed outlasted its
+// time-out by so much that this process itself must have stood still.
+func slept(began time.Time, timeout time.Duration) bool {
+	return time.Since(began) > sleptFor*timeout
 }
 
 // unusable are answers of a server that is there and cannot serve.

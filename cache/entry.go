@@ -2,12 +2,13 @@ package cache
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"time"
 )
 
-// An entry is `tag · token · payload`. The token is random and names the
-// lease that the entry was filled under. The payload of a value is
+// An entry is `tag · token · payload`. The token names the lease that the
+// entry was filled under: when it was taken, in ms, and ten random bytes. The payload of a value is
 // `format · kind · encoded`, so that a value of another shape, or under the
 // wrong key, is a miss and no wrong answer.
 const (
@@ -16,6 +17,7 @@ const (
 	tagAbsent = 'N' // there is no such thing
 
 	tokenSize    = 16
+	timeSize     = 6 // of the token
 	formatNow    = 1 // raised when the encoding of any kind changes its meaning
 	entryHead    = 1 + tokenSize
 	valueHead    = entryHead + 2
@@ -32,7 +34,8 @@ var (
 func newLease() string {
 	var b [leaseSize]byte
 	b[0] = tagLease
-	_, _ = rand.Read(b[1:]) // never fails
+	binary.BigEndian.PutUint64(b[1:], uint64(time.Now().UnixMilli())<<16)
+	_, _ = rand.Read(b[1+timeSize:]) // never fails
 	return string(b[:])
 }
 
@@ -47,6 +50,13 @@ func filled(lease string, kind byte, payload []byte) []byte {
 
 func absent(lease string) []byte {
 	return append([]byte{tagAbsent}, lease[1:]...)
+}
+
+// age is how long ago the load of an entry began, by the clocks of two nodes.
+func age(entry string, now time.Time) time.Duration {
+	var b [8]byte
+	copy(b[2:], entry[1:1+timeSize])
+	return max(0, now.Sub(time.UnixMilli(int64(binary.BigEndian.Uint64(b[:])))))
 }
 
 // split returns an entry's tag and, of a value, what a codec wrote.

@@ -90,8 +90,11 @@ func (t *taking) decide(ctx context.Context) (talk.Verdict, string) {
 	}
 	c := t.call(k)
 	err := t.redis.limiter.do(ctx, c)
-	if isWrongType(c.err()) {
+	switch {
+	case isWrongType(c.err()):
 		err = t.redis.limiter.do(ctx, command("unlink", t.name), c)
+	case err != nil && slept(t.now, t.redis.config.Timeout): // a node that was frozen is no reason to count alone
+		err = t.redis.limiter.do(ctx, c)
 	}
 	reply, bad := c.ints()
 	if err != nil || bad != nil || len(reply) != 3 {

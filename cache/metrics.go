@@ -16,6 +16,8 @@ import (
 type metrics struct {
 	requests   metric.Int64Counter
 	loads      metric.Float64Histogram
+	ages       metric.Float64Histogram
+	stale      metric.Int64Counter
 	refusals   metric.Int64Counter
 	unreadable metric.Int64Counter
 	forgets    metric.Int64Counter
@@ -34,6 +36,7 @@ func newMetrics(meter metric.Meter, r *Redis) (*metrics, error) {
 	var m metrics
 	errs := []error{
 		counter(meter, &m.requests, "free2talk_cache_requests", "Entries asked for, by cache, layer and what came of it."),
+		counter(meter, &m.stale, "free2talk_cache_stale", "Entries that the sampled comparison with the database found stale, by cache."),
 		counter(meter, &m.refusals, "free2talk_cache_fills_refused", "Loads that were not stored because a write came in between."),
 		counter(meter, &m.unreadable, "free2talk_cache_unreadable", "Entries that could not be read, by reason."),
 		counter(meter, &m.forgets, "free2talk_cache_unforgotten", "Keys that could not be unlinked after a write, and were kept from being read."),
@@ -46,6 +49,10 @@ func newMetrics(meter metric.Meter, r *Redis) (*metrics, error) {
 	m.loads, err = meter.Float64Histogram("free2talk_cache_load", metric.WithUnit("s"),
 		metric.WithDescription("How long it took to load what Redis did not have."),
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5))
+	errs = append(errs, err)
+	m.ages, err = meter.Float64Histogram("free2talk_cache_age", metric.WithUnit("s"),
+		metric.WithDescription("How old the entries were that were served."),
+		metric.WithExplicitBucketBoundaries(.01, .1, 1, 5, 15, 60, 300, 900, 1800, 3600))
 	errs = append(errs, err)
 	m.trips, err = meter.Float64Histogram("free2talk_redis_round_trip", metric.WithUnit("s"),
 		metric.WithDescription("How long Redis took to answer, by role; one round trip may carry many commands."),
@@ -148,6 +155,16 @@ func (m *metrics) stats(cache string) *stats {
 
 func (s *stats) loaded(ctx context.Context, took time.Duration) {
 	s.metrics.loads.Record(ctx, took.Seconds(), s.load...)
+}
+
+func (s *stats) aged(ctx context.Context, age time.Duration) {
+	s.metrics.ages.Record(ctx, age.Seconds(), s.load...)
+}
+
+// wasStale counts an entry that should not have been served.
+func (s *stats) wasStale(ctx context.Context) {
+	s.stale.count(ctx)
+	s.metrics.stale.Add(ctx, 1, metric.WithAttributes(s.cache))
 }
 
 func (s *stats) refused(ctx context.Context) { s.refuse.count(ctx) }

@@ -147,6 +147,9 @@ func TestAStaleEntryIsCounted(t *testing.T) {
 		get(t, c, roomA)
 		return read("free2talk_cache_requests", result("stale")) > 0
 	})
+	if read("free2talk_cache_stale") == 0 {
+		t.Error("it has no counter of its own")
+	}
 }
 
 // The names are those of the dashboard once the exporter has made them its own.

@@ -35,6 +35,10 @@ type Config struct {
 	URL string
 	// Prefix stands before every key. Zero means "f2t:".
 	Prefix string
+	// Loads is how many loads of what Redis does not have may run at once: half
+	// of a database's connections, so that reads leave writes the other half.
+	// Zero means that there is no bound.
+	Loads int
 	// Timeout bounds a round trip on a request's path; a connection may take
 	// twice as long to be made. Zero means 50 ms.
 	Timeout time.Duration

@@ -89,3 +89,46 @@ func TestBreaker(t *testing.T) {
 	equal(t, "and stays so", b.allow(), true)
 	equal(t, "opened", opened, 1)
 }
+
+// Redis has answered another role: the next call may see for itself, one alone.
+func TestAHintLetsOneCallTry(t *testing.T) {
+	t.Parallel()
+	b := newBreaker(nil)
+	for range breakAfter {
+		equal(t, "allowed", b.allow(), true)
+		b.report(true)
+	}
+	equal(t, "allowed while it is open", b.allow(), false)
+	b.hint()
+	equal(t, "open, still", b.open(), true)
+	equal(t, "one", b.allow(), true)
+	equal(t, "another", b.allow(), false)
+	b.report(true)
+	equal(t, "after it failed", b.allow(), false)
+	b.hint()
+	equal(t, "once more", b.allow(), true)
+	b.report(false)
+	equal(t, "open", b.open(), false)
+}
+
+// An attempt to recover that fails is soon made again, and then less often.
+func TestRecoveriesBackOff(t *testing.T) {
+	t.Parallel()
+	trust := newTrust()
+	last := time.Duration(0)
+	for i := range 8 {
+		trust.heard(time.Now(), "a")
+		trust.next = time.Time{}
+		epoch, due := trust.recoveryDue(time.Now())
+		equal(t, "due", due, true)
+		equal(t, "whole", trust.recovered(epoch, errAway), false)
+		if i == 0 && trust.wait > 100*time.Millisecond || trust.wait < last || trust.wait > recoverEvery {
+			t.Errorf("attempt %d is followed by a wait of %v", i, trust.wait)
+		}
+		last = trust.wait
+	}
+	trust.next = time.Time{}
+	epoch, _ := trust.recoveryDue(time.Now())
+	equal(t, "whole", trust.recovered(epoch, nil), true)
+	equal(t, "forgotten", trust.wait, 0)
+}

@@ -31,7 +31,7 @@ func (t *Typed[T]) prove(key talk.Key, entry string) {
 		ctx, cancel := context.WithTimeout(t.redis.ended, loadTimeout)
 		defer cancel()
 		if t.stale(ctx, key, entry) {
-			t.stats.stale.count(ctx)
+			t.stats.wasStale(ctx)
 			t.redis.config.Log.Error("a cached entry was stale", "key", string(key))
 		}
 	})

@@ -29,6 +29,7 @@ type Redis struct {
 	limiter  *batcher
 	bus      *batcher
 	presence *batcher
+	loads    loads
 	trust    *trust
 	drift    [talk.PresenceShards]atomic.Int64 // connections of this node that a shard had wrong when it was last told
 	dirty    *dirty
@@ -45,7 +46,7 @@ var _ talk.Cache = (*Redis)(nil)
 func newRedis(client redis.UniversalClient, servers []string, config Config) (*Redis, error) {
 	r := &Redis{
 		client: client, config: config, keys: keys{config.Prefix}, servers: strings.Join(servers, ","),
-		trust: newTrust(), dirty: newDirty(),
+		loads: newLoads(config.Loads), trust: newTrust(), dirty: newDirty(),
 	}
 	r.ended, r.end = context.WithCancel(context.Background())
 	r.cache = r.role(RoleCache, r.distrust)

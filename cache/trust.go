@@ -12,9 +12,10 @@ import (
 
 const (
 	beatEvery    = 250 * time.Millisecond
-	beatLasts    = time.Second      // a node that heard nothing for longer counts the cache as away
-	recoverEvery = time.Second      // between attempts, after one that failed
-	recoverIn    = 30 * time.Second // bounds one attempt
+	beatLasts    = time.Second           // a node that heard nothing for longer counts the cache as away
+	recoverFirst = 50 * time.Millisecond // after an attempt that failed; doubled with each more
+	recoverEvery = time.Second           // at most
+	recoverIn    = 30 * time.Second      // bounds one attempt
 )
 
 // trust is whether what Redis holds may be believed: it has answered a
@@ -28,6 +29,7 @@ type trust struct {
 	masters    string    // who answered it
 	recovering bool
 	next       time.Time     // no attempt to recover before
+	wait       time.Duration // after the attempt that failed last
 	changed    chan struct{} // closed when whole changes
 }
 
@@ -94,8 +96,10 @@ func (t *trust) recovered(epoch uint64, err error) (whole bool) {
 	t.recovering = false
 	switch {
 	case err != nil:
-		t.next = time.Now().Add(jitter(recoverEvery))
+		t.wait = min(max(recoverFirst, 2*t.wait), recoverEvery)
+		t.next = time.Now().Add(jitter(t.wait))
 	case epoch == t.epoch:
+		t.wait = 0
 		t.set(true)
 	}
 	return t.whole
@@ -130,6 +134,9 @@ func (r *Redis) beat(ctx context.Context) {
 	if err == nil {
 		slices.Sort(masters)
 		r.trust.heard(sent, strings.Join(masters, " "))
+		for _, role := range []*batcher{r.limiter, r.bus, r.presence} {
+			role.breaker.hint()
+		}
 	}
 }
 

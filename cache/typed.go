@@ -237,6 +237,7 @@ func (f *fetch[T]) sort(key talk.Key, lease string, c *call) (waiting bool) {
 			break
 		}
 		f.stats.hit.count(f.ctx)
+		f.stats.aged(f.ctx, age(entry, time.Now()))
 		f.values[key] = found[T]{value, true}
 		f.prove(key, entry)
 	}
@@ -308,6 +309,11 @@ func (f *fetch[T]) readThrough() error {
 
 // read loads keys into values.
 func (f *fetch[T]) read(keys []talk.Key) (map[talk.Key]T, error) {
+	end, err := f.redis.loads.begin(f.ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	began := time.Now()
 	loaded, err := f.load(f.ctx, keys)
 	f.stats.loaded(f.ctx, time.Since(began))

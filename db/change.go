@@ -43,6 +43,7 @@ type change struct {
 	scope talk.Scope
 	rooms []talk.RoomID // what is locked: those of the scope, and where its users sit
 	leave func()
+	give  func() // the connection
 	tx    transaction
 }
 
@@ -50,6 +51,9 @@ type change struct {
 func (c *change) end() {
 	if c.tx != nil {
 		c.tx.end()
+	}
+	if c.give != nil {
+		c.give()
 	}
 	if c.leave != nil {
 		c.leave()
@@ -63,6 +67,9 @@ func (c *change) load(ctx context.Context) (*talk.State, error) {
 	}
 	var err error
 	if c.leave, err = c.gates.enter(ctx, c.doors()); err != nil {
+		return nil, err
+	}
+	if c.give, err = c.turns.take(ctx); err != nil {
 		return nil, err
 	}
 	if c.tx, err = c.begin(ctx); err != nil {

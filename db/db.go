@@ -45,6 +45,8 @@ type Store struct {
 	dialect
 	clock talk.Clock // nil: the database's
 	gates gates
+	turns *turns // of calls at the connections
+	conns int
 }
 
 var _ talk.Store = (*Store)(nil)
@@ -63,12 +65,19 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{dialect: d, clock: config.Now}, nil
+	s := &Store{dialect: d, clock: config.Now, turns: &turns{}, conns: config.MaxConns}
+	if isPostgres(config.URL) { // SQLite's one writer is waited for
+		s.turns = newTurns(config.MaxConns)
+	}
+	return s, nil
 }
 
 func isPostgres(url string) bool {
 	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
 }
+
+// Conns is how many connections this process has at most.
+func (s *Store) Conns() int { return s.conns }
 
 // Close ends every connection.
 func (s *Store) Close() error {
@@ -101,7 +110,7 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	if s.clock != nil {
 		return s.clock(), nil
 	}
-	rows, err := list[clockRow](ctx, s, s.clockQuery())
+	rows, err := list[clockRow](aside(ctx), s, s.clockQuery())
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -125,8 +134,13 @@ func (s *Store) sql(statement string, args ...any) string {
 
 // list reads rows outside of any transaction.
 func list[T any](ctx context.Context, s *Store, statement string, args ...any) ([]T, error) {
+	give, err := s.turns.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer give()
 	var rows []T
-	err := s.reader().NewRaw(statement, args...).Scan(ctx, &rows)
+	err = s.reader().NewRaw(statement, args...).Scan(ctx, &rows)
 	return rows, fault(ctx, err)
 }
 
@@ -146,6 +160,11 @@ func one[T any](ctx context.Context, s *Store, missing error, statement string, 
 func (s *Store) write(ctx context.Context, statement string, args ...any) (int, error) {
 	var changed int64
 	err := retry(ctx, func() error {
+		give, err := s.turns.take(ctx)
+		if err != nil {
+			return err
+		}
+		defer give()
 		result, err := s.writer().NewRaw(statement, args...).Exec(ctx)
 		if err == nil {
 			changed, err = result.RowsAffected()

@@ -21,7 +21,7 @@ type keyRow struct {
 
 // Keys lists all keys, oldest first.
 func (s *Store) Keys(ctx context.Context) ([]talk.StoredKey, error) {
-	rows, err := list[keyRow](ctx, s, `
+	rows, err := list[keyRow](aside(ctx), s, `
 		SELECT *
 		FROM keys
 		ORDER BY created_at, id`)

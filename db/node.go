@@ -26,6 +26,7 @@ type nodeRow struct {
 // A node that is new begins; one that was swept meanwhile gets ErrNodeSwept,
 // and begins again under another name.
 func (s *Store) Renew(ctx context.Context, node string, begins bool) ([]string, error) {
+	ctx = aside(ctx)
 	now, err := s.Now(ctx)
 	if err != nil {
 		return nil, err

@@ -91,6 +91,11 @@ func (s *Store) Rotate(ctx context.Context, id talk.SessionID, from int64, now t
 	var rows []sessionRow
 	err := retry(ctx, func() error {
 		rows = nil
+		give, err := s.turns.take(ctx)
+		if err != nil {
+			return err
+		}
+		defer give()
 		return s.writer().NewRaw(`
 			UPDATE sessions
 			SET generation = generation + 1,
@@ -182,7 +187,7 @@ func (s *Store) useRows(uses []talk.SessionUse) string {
 
 // RevokedSince lists the sessions that were revoked at or after a time.
 func (s *Store) RevokedSince(ctx context.Context, since time.Time) ([]talk.SessionID, error) {
-	rows, err := list[sessionRow](ctx, s, `
+	rows, err := list[sessionRow](aside(ctx), s, `
 		SELECT id
 		FROM sessions
 		WHERE revoked_at >= ?

@@ -28,15 +28,15 @@ func TestDefect(t *testing.T) {
 		gone func(t *testing.T)
 	}{
 		{"01_a_reader_puts_back_what_it_loaded_before_a_write", defect01}, // at length: TestAReaderWhoLoadedBeforeAWriteNeverPutsItBack
-		{"02_two_users_take_the_last_seat", defect02},                     // at length: TestOfSixtyFourWhoJoinARoomOfTwelveTwelveAreSeated
-		{"03_one_room_a_user_and_one_an_owner_can_be_raced", defect03},    // at length: TestWhoJoinsTenRoomsAtOnceSitsInOne
-		{"04_an_owner_leaves_in_separate_statements", defect04},           // at length: TestChecklist49_a_room_that_changes_hands_has_one_owner_or_is_closed
+		{"02_two_users_take_the_last_seat", defect02},                     // at length: TestR1_R2_of_sixty_four_who_join_a_room_of_twelve_twelve_are_seated
+		{"03_one_room_a_user_and_one_an_owner_can_be_raced", defect03},    // at length: TestR4_who_joins_ten_rooms_at_once_sits_in_one
+		{"04_an_owner_leaves_in_separate_statements", defect04},           // at length: TestR3_checklist49_a_room_that_changes_hands_has_one_owner_or_is_closed
 		{"05_the_language_is_filtered_after_the_page_was_cut", defect05},
-		{"06_the_limit_on_failures_counts_nothing", defect06}, // at length: TestChecklist12_of_a_hundred_wrong_passwords_at_once_five_are_tried
-		{"07_each_process_counts_for_itself", defect07},       // at length: TestExactlyTheLimitIsAdmittedInEveryWindow
+		{"06_the_limit_on_failures_counts_nothing", defect06}, // at length: TestL3_checklist12_of_a_hundred_wrong_passwords_at_once_five_are_tried
+		{"07_each_process_counts_for_itself", defect07},       // at length: TestL1_exactly_the_limit_is_admitted_in_every_window
 		{"08_a_write_walks_all_keys", defect08},
 		{"09_a_dead_server_leaves_ghosts", defect09}, // at length: TestP1_a_killed_nodes_people_are_offline_within_20s
-		{"10_one_refresh_token_a_user", defect10},    // at length: TestChecklist29_two_hundred_refreshes_of_one_token_are_one_rotation
+		{"10_one_refresh_token_a_user", defect10},    // at length: TestS2_checklist29_two_hundred_refreshes_of_one_token_are_one_rotation
 		{"11_a_write_while_redis_is_down_invalidates_nothing", defect11},
 		{"12_every_request_waits_for_a_redis_that_is_down", defect12},
 		{"13_one_of_two_tabs_closes", defect13},

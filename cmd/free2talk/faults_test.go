@@ -181,11 +181,12 @@ func (d *deaf) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, errCut
 }
 
-// TestInvariantR6_the_same_call_again: the answer is lost after the commit; the
+// TestR6_the_same_call_again: the answer is lost after the commit; the
 // same call again leaves the state as if once.
-func TestInvariantR6_the_same_call_again(t *testing.T) {
+func TestR6_the_same_call_again(t *testing.T) {
 	w := newWorld(t, onPostgres, 1)
 	s := newScene(w, "member")
+	testenv.Record(t, testenv.Figure{Row: "R6", What: "other than once", Of: 6, Each: "kinds of calls, each said twice"})
 	line := &deaf{RoundTripper: w.http.Transport}
 	over := func(p *person) *client.Client {
 		return w.as(w.nodes[0], p, client.WithHTTPClient(&http.Client{Transport: line}))

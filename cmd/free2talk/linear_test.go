@@ -165,7 +165,7 @@ var roomModel = porcupine.Model{
 // R7: what people do in a room is linearizable, on two nodes together: there
 // is one order of it all that keeps to the clock and explains every answer.
 // FREE2TALK_SEED plays a run again.
-func TestARoomIsLinearizable(t *testing.T) {
+func TestR7_a_room_is_linearizable(t *testing.T) {
 	seed := rand.Uint64()
 	if again, err := strconv.ParseUint(os.Getenv("FREE2TALK_SEED"), 10, 64); err == nil {
 		seed = again
@@ -182,6 +182,7 @@ func TestARoomIsLinearizable(t *testing.T) {
 		seed++
 	}
 	w.sound()
+	testenv.Record(t, testenv.Figure{Row: "R7", What: "not linearizable", Of: int64(rounds), Each: "histories of a room, 2 nodes"})
 	t.Logf("%d rooms, %d deeds, FREE2TALK_SEED=%d", rounds, deeds, first)
 }
 

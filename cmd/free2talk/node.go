@@ -195,6 +195,7 @@ func (n *node) openRedis(context.Context) error {
 	}
 	redis, err := cache.Open(cache.Config{
 		URL: url, Prefix: n.settings.RedisPrefix, Log: n.log,
+		Loads:   n.store.Conns() / 2,
 		Meter:   n.meter("cache"),
 		Tracer:  n.telemetry.TracerProvider(),
 		Recover: func(ctx context.Context) error { return n.outbox.Recover(ctx) },

@@ -58,6 +58,7 @@ func TestSessionsWithoutRedis(t *testing.T) {
 		})
 		t.Run("S4_revoked_within_five_seconds_of_"+outage.name, func(t *testing.T) {
 			p := before[1]
+			testenv.Record(t, testenv.Figure{Row: "S4", What: "late", Of: 1, Each: "revocations, Redis away in each way"})
 			if a := w.speak(w.nodes[0], "AuthService/Logout", `{}`, "Authorization", "Bearer "+p.grant.AccessToken); a.status != http.StatusOK {
 				t.Fatal(a.body)
 			}
@@ -66,6 +67,7 @@ func TestSessionsWithoutRedis(t *testing.T) {
 		})
 		outage.over()
 		t.Run("S5_nobody_is_logged_out_by_"+outage.name, func(t *testing.T) {
+			testenv.Record(t, testenv.Figure{Row: "S5", What: "lost by " + outage.name, Of: int64(len(before) - 2), Each: "sessions"})
 			for _, p := range before[2:] {
 				w.works(t, outage.name, p.grant)
 			}
