@@ -17,13 +17,13 @@ func (r *run) store() error {
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, reply)
 	}
-	for name, what := range map[string]string{"spread_over_rooms": "spread over rooms", "in_one_room": "in one room"} {
+	for _, name := range []string{"spread_over_rooms", "in_one_room"} {
 		value, beside, err := benchmarked(string(reply), name)
 		if err != nil {
 			return err
 		}
 		r.table.rows = append(r.table.rows, row{
-			"G8 join and leave, " + what + ": per second ÷ the same transactions by bare pgx", "≥ 0.7", value, beside,
+			"G8 join and leave, " + strings.ReplaceAll(name, "_", " ") + ": per second ÷ the same transactions by bare pgx", "≥ 0.7", value, beside,
 		})
 	}
 	return nil
