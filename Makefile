@@ -44,7 +44,7 @@ faults: deps ## the long runs of what `test` runs shortly
 .PHONY: board
 board: deps ## docs/reliability.md from a run of the tests; FREE2TALK_TEST_LONG=1 make board ARGS='-run X'
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
-	  FREE2TALK_BOARD=$$dir $(ENV) go test -race -count=1 -timeout=4h $(ARGS) $(PKG) || echo "tests failed: the page says which"; \
+	  FREE2TALK_TEST_BOARD=$$dir $(ENV) go test -race -count=1 -timeout=4h $(ARGS) $(PKG) || echo "tests failed: the page says which"; \
 	  go run ./internal/board "$$dir" > docs/reliability.md
 
 .PHONY: bench

@@ -9,7 +9,7 @@ import (
 )
 
 // envBoard names the directory that figures are written to. Empty: nowhere.
-const envBoard = "FREE2TALK_BOARD"
+const envBoard = "FREE2TALK_TEST_BOARD"
 
 // Figure is what one run of a test found out about a row of the board.
 type Figure struct {
@@ -32,7 +32,7 @@ type Figure struct {
 }
 
 // Record notes a figure for the board once the test has ended, and whether it
-// failed. Without FREE2TALK_BOARD it notes nothing.
+// failed. Without FREE2TALK_TEST_BOARD it notes nothing.
 func Record(t testing.TB, f Figure) {
 	t.Helper()
 	t.Cleanup(func() {
