@@ -40,6 +40,9 @@ export async function say(page: Page, text: string): Promise<void> {
   await page.getByLabel("Write a message").press("Enter");
 }
 
+/** cards are the rooms of the lobby. */
+export const cards = (page: Page) => page.getByRole("list", { name: "Open rooms" });
+
 /** seat is somebody's seat at the table, by their username. */
 export const seat = (page: Page, username: string) => page.locator(`li[data-user="${username}"]`);
 

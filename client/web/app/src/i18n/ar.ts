@@ -134,6 +134,7 @@ export const ar: Messages = {
     closedByOwner: "أغلقها مضيفها.",
     closedEmpty: "غادرها الجميع.",
     closedByAdmin: "أغلقها أحد المشرفين.",
+    closedNote: (room) => `انتهت «${room}»: أُغلقت.`,
     closedText: "لن تُفتح مجددًا، ولكن قد تناسبك غرفة أخرى.",
     kickedTitle: "استُبعدت من هذه الغرفة",
     kickedFrom: (room) => `استُبعدت من «${room}».`,

@@ -128,6 +128,7 @@ export const en = {
     closedByOwner: "Its owner closed it.",
     closedEmpty: "Everybody has left.",
     closedByAdmin: "An administrator closed it.",
+    closedNote: (room: string) => `“${room}” is over: it was closed.`,
     closedText: "It does not open again, but another may suit you.",
     kickedTitle: "You were removed from this room",
     kickedFrom: (room: string) => `You were removed from “${room}”.`,

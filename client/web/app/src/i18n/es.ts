@@ -126,6 +126,7 @@ export const es: Messages = {
     closedByOwner: "La cerró su anfitrión.",
     closedEmpty: "Se han ido todos.",
     closedByAdmin: "La cerró un administrador.",
+    closedNote: (room) => `«${room}» ha terminado: la han cerrado.`,
     closedText: "No volverá a abrirse, pero puede que otra te guste.",
     kickedTitle: "Te han expulsado de esta sala",
     kickedFrom: (room) => `Te han expulsado de «${room}».`,

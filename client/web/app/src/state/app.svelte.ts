@@ -8,6 +8,7 @@ import {
   PersonalState,
   reasonOf,
   type Room,
+  RoomStatus,
   type SessionState,
   SnapshotReason,
   unreachable,
@@ -166,8 +167,17 @@ class App {
 
   private settle(reason: SnapshotReason, { room, participants }: PersonalState): void {
     if (room) return this.sit(room, participants);
-    if (reason !== SnapshotReason.ROOM_CHANGED && !this.leaving) this.loseSeat();
-    if (!this.seat?.over) this.seat = undefined;
+    if (!this.seat || this.seat.over) return;
+    if (!this.leaving && reason === SnapshotReason.ROOM_CHANGED) void this.quietly(() => this.wonder(this.seat));
+    else if (!this.leaving) this.loseSeat();
+    this.seat = undefined;
+  }
+
+  // The stream may say that one sits nowhere before it says that the room has closed.
+  private async wonder(seat: LiveRoom | undefined): Promise<void> {
+    if (!seat) return;
+    const { room } = await api.rooms.getRoom({ key: { case: "id", value: seat.room.id } });
+    if (room?.status === RoomStatus.CLOSED) toasts.show(i18n.t.room.closedNote(room.name));
   }
 
   private loseSeat(): void {

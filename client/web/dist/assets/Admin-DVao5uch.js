@@ -1,1 +1,0 @@
-import{A as e,E as t,K as n,O as r,V as i}from"./disclose-version-BSTo8PHx.js";var a=e(`<p> </p>`);function o(e,o){var s=a(),c=n(s,!0);i(()=>t(c,o.section)),r(e,s)}export{o as default};

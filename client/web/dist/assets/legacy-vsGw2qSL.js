@@ -1,0 +1,1 @@
+import{st as e}from"./disclose-version-DBU-SkAT.js";e();
