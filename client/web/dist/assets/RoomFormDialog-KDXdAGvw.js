@@ -1,1 +1,0 @@
-export{t as default}from"./RoomFormDialog-CYXDI234.js";
