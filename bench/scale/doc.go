@@ -5,6 +5,5 @@
 //
 //	go run ./bench/scale
 //
-// It starts a Postgres, a Redis and one node of its own; docs/scaling.md holds
-// what it printed, and says what it means.
+// It starts a Postgres, a Redis and one node of its own.
 package main
