@@ -85,6 +85,15 @@ func (h adminHandler) KickUser(ctx context.Context, req *adminv1.KickUserRequest
 	return &adminv1.KickUserResponse{}, h.admin.Kick(ctx, whoFrom(ctx), room, target, req.GetReason())
 }
 
+// FlushCache drops what is cached.
+func (h adminHandler) FlushCache(ctx context.Context, req *adminv1.FlushCacheRequest) (*adminv1.FlushCacheResponse, error) {
+	dropped, err := h.admin.FlushCache(ctx, whoFrom(ctx), req.GetPattern())
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.FlushCacheResponse{DeletedKeys: int64(dropped)}, nil
+}
+
 // ListAuditLog lists what administrators did.
 func (h adminHandler) ListAuditLog(ctx context.Context, req *adminv1.ListAuditLogRequest) (*adminv1.ListAuditLogResponse, error) {
 	below, err := auditPlace(req.GetPageToken())

@@ -252,7 +252,10 @@ func (n *node) openServer(ctx context.Context) (err error) {
 		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Passwords: passwords,
 		Tokens: tokens, Revoked: n.revoked, Uses: n.uses, Log: n.log,
 	}
-	admin := &talk.Admin{Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Revoked: n.revoked, Uses: n.uses}
+	admin := &talk.Admin{
+		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Revoked: n.revoked, Uses: n.uses,
+		Flush: n.redis.InvalidatePattern,
+	}
 	n.server, err = server.New(server.Config{
 		Services: server.Services{
 			Rooms:    &talk.Rooms{Reader: reader, Store: n.store, Outbox: n.outbox, Lobby: n.lobby, MaxCapacity: n.settings.MaxCapacity},

@@ -14,6 +14,9 @@ type Admin struct {
 	Clock   Clock
 	Revoked *Revocations // of this node: what an act ends is known here at once
 	Uses    *Uses
+	// Flush drops what caches hold under keys that match a pattern, and says how
+	// many there were; nil: there are no caches.
+	Flush func(ctx context.Context, pattern string) (int, error)
 }
 
 // ManagedUser is an account as administrators see it.
@@ -211,4 +214,18 @@ func (s *Admin) Sessions(ctx context.Context, user UserID) ([]Session, error) {
 		return nil, err
 	}
 	return s.Uses.Overlay(ctx, sessions), nil
+}
+
+// FlushCache drops what is cached under the keys that pattern matches, all for
+// an empty one. It stands in the log before it is done: what was begun cannot
+// be taken back.
+func (s *Admin) FlushCache(ctx context.Context, by UserID, pattern string) (int, error) {
+	if pattern == "" {
+		pattern = "*"
+	}
+	err := s.do(ctx, act{by, "flush_cache", pattern, nil}, Scope{}, func(*State) error { return nil })
+	if err != nil || s.Flush == nil {
+		return 0, err
+	}
+	return s.Flush(ctx, pattern)
 }
