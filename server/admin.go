@@ -94,6 +94,15 @@ func (h adminHandler) FlushCache(ctx context.Context, req *adminv1.FlushCacheReq
 	return &adminv1.FlushCacheResponse{DeletedKeys: int64(dropped)}, nil
 }
 
+// WarmCache loads what people are likely to ask for.
+func (h adminHandler) WarmCache(ctx context.Context, _ *adminv1.WarmCacheRequest) (*adminv1.WarmCacheResponse, error) {
+	rooms, people, err := h.admin.WarmCache(ctx, whoFrom(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.WarmCacheResponse{Rooms: int32(rooms), Users: int32(people)}, nil
+}
+
 // ListAuditLog lists what administrators did.
 func (h adminHandler) ListAuditLog(ctx context.Context, req *adminv1.ListAuditLogRequest) (*adminv1.ListAuditLogResponse, error) {
 	below, err := auditPlace(req.GetPageToken())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -311,15 +312,37 @@ func TestListUsers_page_by_page(t *testing.T) {
 		_, service := w.admin(w.nodes[0])
 		want := []string{w.person().id(), w.person().id(), w.person().id()}
 		token := ""
-		for i := len(want) - 1; i >= 0; i-- {
+		for _, want := range slices.Backward(want) {
 			page, err := service.ListUsers(t.Context(), &adminv1.ListUsersRequest{Query: "PERSON-", PageSize: 1, PageToken: token})
 			must(t, err)
-			if got := page.GetUsers(); len(got) != 1 || got[0].GetUser().GetId() != want[i] || got[0].GetSessions() != 1 {
-				t.Errorf("page has %v, want %s", got, want[i])
+			if got := page.GetUsers(); len(got) != 1 || got[0].GetUser().GetId() != want || got[0].GetSessions() != 1 {
+				t.Errorf("page has %v, want %s", got, want)
 			}
 			token = page.GetNextPageToken()
 		}
 		_, err := service.ListUsers(t.Context(), &adminv1.ListUsersRequest{Query: "other", PageToken: token})
 		refusedAs(t, "a token of another list", err, client.ReasonBadPageToken)
+	})
+}
+
+func TestWarmCache_and_flush(t *testing.T) {
+	onAdmin(t, func(t *testing.T, w *world) {
+		w.redisUsed()
+		_, service := w.admin(w.nodes[0])
+		ada, bob := w.person(), w.person()
+		room := w.room(ada, 3)
+		w.room(w.person(), 3)
+		join(t, bob.Client, room.GetId())
+		warmed, err := service.WarmCache(t.Context(), &adminv1.WarmCacheRequest{})
+		if err != nil || warmed.GetRooms() != 2 || warmed.GetUsers() != 3 {
+			t.Errorf("warmed %v, %v", warmed, err)
+		}
+		for _, want := range []int64{2, 0} {
+			flushed, err := service.FlushCache(t.Context(), &adminv1.FlushCacheRequest{Pattern: "room:*"})
+			if err != nil || flushed.GetDeletedKeys() != want {
+				t.Errorf("flushed %v, %v, want %d", flushed, err, want)
+			}
+		}
+		verified(t, service, 3, 0)
 	})
 }

@@ -135,7 +135,7 @@ var permissions = map[string]struct {
 	"AdminService.FlushCache":     {empty[adminv1.FlushCacheRequest], theAdmin},
 	"AdminService.GetStats":       {empty[adminv1.GetStatsRequest], notYet},
 	"AdminService.GetAnalytics":   {empty[adminv1.GetAnalyticsRequest], notYet},
-	"AdminService.WarmCache":      {empty[adminv1.WarmCacheRequest], notYet},
+	"AdminService.WarmCache":      {empty[adminv1.WarmCacheRequest], theAdmin},
 	"AdminService.ListRateLimits": {empty[adminv1.ListRateLimitsRequest], notYet},
 	"AdminService.ResetRateLimit": {func(*scene) proto.Message {
 		return &adminv1.ResetRateLimitRequest{Policy: "api", Key: "10.0.0.1"}

@@ -254,7 +254,7 @@ func (n *node) openServer(ctx context.Context) (err error) {
 	}
 	admin := &talk.Admin{
 		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Revoked: n.revoked, Uses: n.uses,
-		Flush: n.redis.InvalidatePattern,
+		Flush: n.redis.InvalidatePattern, Reader: reader,
 	}
 	n.server, err = server.New(server.Config{
 		Services: server.Services{

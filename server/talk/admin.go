@@ -10,6 +10,7 @@ import (
 // more: of two administrators who take each other's role away, one is left.
 type Admin struct {
 	Store   Store
+	Reader  Reader
 	Outbox  *Outbox
 	Clock   Clock
 	Revoked *Revocations // of this node: what an act ends is known here at once
@@ -228,4 +229,47 @@ func (s *Admin) FlushCache(ctx context.Context, by UserID, pattern string) (int,
 		return 0, err
 	}
 	return s.Flush(ctx, pattern)
+}
+
+// warmRooms is how many rooms are loaded into the cache: the first pages of the
+// list, which is where people come from.
+const warmRooms = 500
+
+// WarmCache reads the most popular open rooms and everybody in them through the
+// caches, and says how many rooms and people.
+func (s *Admin) WarmCache(ctx context.Context, by UserID) (rooms, people int, err error) {
+	if err := s.do(ctx, act{by, "warm_cache", "", nil}, Scope{}, func(*State) error { return nil }); err != nil {
+		return 0, 0, err
+	}
+	query := RoomQuery{Order: Popular, Size: 100}
+	for rooms < warmRooms {
+		page, err := s.Store.Rooms(ctx, query)
+		if err != nil {
+			return rooms, people, err
+		}
+		for i := range page.Rooms {
+			seated, err := s.warm(ctx, page.Rooms[i].ID)
+			if err != nil {
+				return rooms, people, err
+			}
+			rooms, people = rooms+1, people+seated
+		}
+		if query.After = page.Next; page.Next == nil {
+			break
+		}
+	}
+	return rooms, people, nil
+}
+
+func (s *Admin) warm(ctx context.Context, id RoomID) (int, error) {
+	view, err := s.Reader.Room(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	var seated []UserID
+	for i := range view.Participants {
+		seated = append(seated, view.Participants[i].User.ID)
+	}
+	people, err := s.Reader.Users(ctx, seated)
+	return len(people), err
 }
