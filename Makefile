@@ -24,8 +24,11 @@ run: ## serve on http://127.0.0.1:8080, with nothing else installed
 	go run ./cmd/free2talk
 
 .PHONY: test
-test: deps ## all tests, with the race detector, on real servers; PKG=./db/... ARGS='-run X'
-	$(ENV) go test -race -shuffle=on -count=1 -parallel=6 -timeout=30m $(ARGS) $(PKG)
+test: deps ## all tests, with the race detector, on real servers, and in Chromium; PKG=./db/... ARGS='-run X'
+	$(ENV) go test -race -shuffle=on -count=1 -parallel=6 -timeout=40m $(ARGS) $(PKG)
+ifeq ($(PKG)$(ARGS),./...)
+	@$(MAKE) webtest e2e
+endif
 
 .PHONY: webtest
 webtest: $(NPM) ## tests of the library for browsers, in memory, and what it costs a page

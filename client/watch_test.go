@@ -151,7 +151,7 @@ func TestWatchRoom(t *testing.T) {
 			yields: []string{"snapshot", "closed"}, cursors: []string{"old", ""},
 		},
 		"silence": {
-			opts:   []client.StreamOption{client.WithSilence(50 * time.Millisecond)},
+			opts:   []client.StreamOption{client.WithSilence(2 * time.Second)},
 			plays:  []play{{sends: []*free2talkv1.WatchRoomResponse{at("a", snapshotOf(1))}, hangs: true}, end},
 			yields: []string{"snapshot", "resumed", "closed"}, cursors: []string{"", "a"},
 		},

@@ -170,16 +170,6 @@ func (s *server) register(name string) *client.Client {
 	return c
 }
 
-// promote makes an administrator, as the operator does.
-func (s *server) promote(name string) {
-	s.t.Helper()
-	cmd := exec.Command(program(s.t, "free2talk"), append(s.flags, "user", "promote", name)...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, s.env...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Fatalf("promote: %v: %s", err, out)
-	}
-}
-
 // room opens a room.
 func (s *server) room(owner *client.Client, name string) *free2talkv1.Room {
 	s.t.Helper()

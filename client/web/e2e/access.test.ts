@@ -51,7 +51,7 @@ test.each(looks)("axe finds nothing on any page: %s", async (look, options) => {
   // A script from outside is what the page's policy forbids, and what axe is.
   const ada = await person(browser, { ...options, bypassCSP: true, reducedMotion: "reduce" });
   const page = await ada.open(server.url);
-  await page.locator("h3").waitFor();
+  await page.locator("h2").waitFor();
   await check(page, `${look}-lobby`);
   await page.goto(`${server.url}/register`);
   await page.locator('form button[type="submit"]').click();
@@ -85,7 +85,7 @@ test.each(looks)("axe finds nothing on any page: %s", async (look, options) => {
     ["/people/bob", "article h1"],
     ["/settings", 'form [name="bio"]'],
     ["/settings/security", ".devices li"],
-    ["/nothing/here", "h2"],
+    ["/nothing/here", "h1"],
   ];
   for (const [path, ready] of pages) {
     await page.goto(server.url + path);
@@ -107,7 +107,7 @@ test("the keyboard is enough, and the focus is where one is", async () => {
   await page.keyboard.press("Enter");
 
   // On another page the focus is on its title, so that it is read.
-  await page.getByRole("heading", { name: "Tapas y charla" }).waitFor();
+  await page.getByRole("heading", { level: 1, name: "Tapas y charla" }).waitFor();
   await expect.poll(focused).toContain("<h1");
   const seat = page.locator('li[data-user="ada"] button');
   await seat.focus();
