@@ -54,6 +54,10 @@ type dialect interface {
 	forgetting(before time.Time, gone *[]countRow) []query
 	// alone makes a transaction the only one that migrates.
 	alone() []query
+	// chaining makes a transaction the only one that adds to the audit log.
+	chaining() []query
+	// hexed is a column of bytes in hexadecimal.
+	hexed(column string) string
 }
 
 // transaction is a few batches of queries, all or nothing.
@@ -160,6 +164,13 @@ func (p *postgresDialect) alone() []query {
 		{sql: "SET LOCAL lock_timeout = '5s'"},
 	}
 }
+
+// Likewise. The lock is the last that a change takes, and is held for one trip.
+func (p *postgresDialect) chaining() []query {
+	return []query{{sql: "SELECT pg_advisory_xact_lock(4602679)"}}
+}
+
+func (p *postgresDialect) hexed(column string) string { return "encode(" + column + ", 'hex')" }
 
 func (p *postgresDialect) begin(ctx context.Context) (transaction, error) {
 	conn, err := p.db.DB.Conn(ctx)
@@ -303,6 +314,9 @@ func (l *sqliteDialect) writer() *bun.DB    { return l.write }
 func (l *sqliteDialect) migrations() string { return "migrations/sqlite" }
 func (l *sqliteDialect) locking() string    { return "" } // the one writer has everything locked
 func (l *sqliteDialect) alone() []query     { return nil }
+func (l *sqliteDialect) chaining() []query  { return nil } // likewise
+
+func (l *sqliteDialect) hexed(column string) string { return "hex(" + column + ")" }
 
 // The database is in this process, and its clock is the process's, which has
 // microseconds where SQLite's own has milliseconds.

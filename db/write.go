@@ -19,6 +19,9 @@ func (c *change) write(ctx context.Context, w *talk.Writes) (talk.Told, error) {
 		return talk.Told{}, err
 	}
 	var batch batch
+	if err := c.writeAudit(ctx, &batch, w.Audit); err != nil {
+		return talk.Told{}, err
+	}
 	c.writeUsers(&batch, w)
 	c.writeRooms(&batch, w)
 	c.writeBans(&batch, w)

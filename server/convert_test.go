@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	adminv1 "github.com/free2talk/free2talk/gen/free2talk/admin/v1"
 	freev1 "github.com/free2talk/free2talk/gen/free2talk/v1"
 	"github.com/free2talk/free2talk/server/talk"
 )
@@ -119,11 +120,14 @@ func TestEmailIsNobodyElsesBusiness(t *testing.T) {
 		"free2talk.v1.AuthService.Register": true,
 		"free2talk.v1.AuthService.Login":    true,
 		"free2talk.v1.AuthService.GetMe":    true,
+
+		"free2talk.admin.v1.AdminService.ListUsers": true,
 	}
 	walked := 0
 	for _, file := range []protoreflect.FileDescriptor{
 		freev1.File_free2talk_v1_auth_service_proto, freev1.File_free2talk_v1_user_service_proto,
 		freev1.File_free2talk_v1_room_service_proto, freev1.File_free2talk_v1_presence_service_proto,
+		adminv1.File_free2talk_admin_v1_admin_service_proto,
 	} {
 		services := file.Services()
 		for i := range services.Len() {

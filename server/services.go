@@ -5,6 +5,7 @@ import (
 
 	"connectrpc.com/connect/v2"
 
+	"github.com/free2talk/free2talk/gen/free2talk/admin/v1/adminv1connect"
 	"github.com/free2talk/free2talk/gen/free2talk/v1/free2talkv1connect"
 	"github.com/free2talk/free2talk/server/talk"
 )
@@ -14,14 +15,16 @@ type Services struct {
 	Rooms    *talk.Rooms
 	Accounts *talk.Accounts
 	People   *talk.People
+	Admin    *talk.Admin
 }
 
-// register puts a handler on the server for every service of free2talk.v1.
+// register puts a handler on the server for every service of free2talk.
 func register(srv *connect.Server, s Services, live *liveParts) {
 	free2talkv1connect.RegisterAuthServiceHandler(srv, authHandler{s.Accounts})
 	free2talkv1connect.RegisterUserServiceHandler(srv, userHandler{s.People, live})
 	free2talkv1connect.RegisterRoomServiceHandler(srv, roomHandler{s.Rooms, live})
 	free2talkv1connect.RegisterPresenceServiceHandler(srv, presenceHandler{live, s.People})
+	adminv1connect.RegisterAdminServiceHandler(srv, adminHandler{admin: s.Admin})
 }
 
 // accountFrom is the caller where the chain let no anonymous one through.

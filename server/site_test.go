@@ -87,6 +87,7 @@ func newServices(t *testing.T, clock *talktest.Clock) server.Services {
 	return server.Services{
 		Rooms:  &talk.Rooms{Reader: reader, Store: store, Outbox: outbox},
 		People: &talk.People{Reader: reader, Outbox: outbox},
+		Admin:  &talk.Admin{Reader: reader, Store: store, Outbox: outbox, Clock: clock.Now, Revoked: revoked, Uses: talk.NewUses(store, nothing{}, quiet)},
 		Accounts: &talk.Accounts{
 			Store: store, Outbox: outbox, Clock: clock.Now, Passwords: talk.NewPasswords(0),
 			Tokens: talk.NewTokens(keys, clock.Now, "test", "test"), Revoked: revoked,

@@ -252,11 +252,16 @@ func (n *node) openServer(ctx context.Context) (err error) {
 		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Passwords: passwords,
 		Tokens: tokens, Revoked: n.revoked, Uses: n.uses, Log: n.log,
 	}
+	admin := &talk.Admin{
+		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Revoked: n.revoked, Uses: n.uses,
+		Flush: n.redis.InvalidatePattern, Reader: reader,
+	}
 	n.server, err = server.New(server.Config{
 		Services: server.Services{
 			Rooms:    &talk.Rooms{Reader: reader, Store: n.store, Outbox: n.outbox, Lobby: n.lobby, MaxCapacity: n.settings.MaxCapacity},
 			Accounts: n.accounts,
 			People:   &talk.People{Reader: reader, Outbox: n.outbox},
+			Admin:    admin,
 		},
 		Streams: n.settings.Streams,
 		Live: server.Live{
@@ -265,7 +270,7 @@ func (n *node) openServer(ctx context.Context) (err error) {
 		},
 		Limiter:        cache.NewLimiter(n.redis, n.presence.Live),
 		Limits:         n.settings.RateLimits,
-		Role:           n.role,
+		Role:           admin.Role,
 		JWKS:           func() ([]byte, error) { return n.keys.JWKS(n.clock.Now()) },
 		Ready:          n.ready,
 		TrustedProxies: n.settings.TrustedProxies,
@@ -286,11 +291,6 @@ func (n *node) openServer(ctx context.Context) (err error) {
 // bans is who is kept out of a room now.
 func (n *node) bans(ctx context.Context, room talk.RoomID) ([]talk.RoomBan, error) {
 	return n.store.RoomBans(ctx, room, n.clock.Now())
-}
-
-func (n *node) role(ctx context.Context, caller talk.Caller) (talk.Role, error) {
-	me, err := n.accounts.Me(ctx, caller)
-	return me.Role, err
 }
 
 // ready says why this node should get no calls: none can be decided while the

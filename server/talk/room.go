@@ -205,6 +205,16 @@ func (r *RoomState) Kick(by, target UserID, reason string, banFor time.Duration,
 		return ErrRoomClosed
 	case target == r.Owner.ID:
 		return ErrSelf
+	}
+	return r.Remove(target, reason, banFor, now)
+}
+
+// Remove is [RoomState.Kick] by somebody whom the room does not ask, the owner
+// included: then the room goes to the heir, or closes.
+func (r *RoomState) Remove(target UserID, reason string, banFor time.Duration, now time.Time) error {
+	switch {
+	case !r.Open():
+		return ErrRoomClosed
 	case r.index(target) < 0:
 		return ErrNotInRoom
 	}
@@ -218,7 +228,7 @@ func (r *RoomState) Kick(by, target UserID, reason string, banFor time.Duration,
 		r.Bans = append(r.Bans, RoomBan{User: who.Summary(), Until: until, Reason: reason})
 	}
 	who.tell(now, Kicked{RoomID: r.ID, Reason: reason, Until: until})
-	r.unseat(who, LeftByKick, now)
+	r.Leave(who, LeftByKick, now)
 	return nil
 }
 

@@ -27,6 +27,7 @@ type State struct {
 	rooms map[RoomID]*RoomState
 	users map[UserID]*UserState
 	log   log
+	audit []AuditEntry
 }
 
 // NewState is for stores: an empty part of the world at the time now.
@@ -141,13 +142,14 @@ type Writes struct {
 	NewSessions     []*Session
 	Revoked         []*Session
 	Events          []Event
-	Keys            []Key // every cache key that is untrue now, once each
+	Audit           []AuditEntry // not sealed yet: the store does it
+	Keys            []Key        // every cache key that is untrue now, once each
 }
 
 // Empty reports whether nothing is to be written.
 func (w *Writes) Empty() bool {
 	return len(w.NewUsers)+len(w.Users)+len(w.NewRooms)+len(w.Rooms)+len(w.Stand)+len(w.Sit)+
-		len(w.Update)+len(w.Lift)+len(w.Place)+len(w.NewSessions)+len(w.Revoked)+len(w.Events)+len(w.Keys) == 0
+		len(w.Update)+len(w.Lift)+len(w.Place)+len(w.NewSessions)+len(w.Revoked)+len(w.Events)+len(w.Audit)+len(w.Keys) == 0
 }
 
 // After is every room that a change touches, as it is then.
@@ -162,7 +164,7 @@ func (w *Writes) After() []Room {
 // Writes compares the state with what was loaded. Where keys were touched
 // without an event, a [Touched] event carries them.
 func (s *State) Writes() *Writes {
-	w := &Writes{Events: s.log.events}
+	w := &Writes{Events: s.log.events, Audit: s.audit}
 	for _, id := range sortedKeys(s.users) {
 		w.user(s.users[id])
 	}

@@ -74,6 +74,14 @@ type Store interface {
 	// RevokedSince lists the sessions that ended, by revocation, at or after a time.
 	RevokedSince(ctx context.Context, since time.Time) ([]SessionID, error)
 
+	// ManagedUsers lists living accounts, the newest first.
+	ManagedUsers(ctx context.Context, q UserQuery, now time.Time) (UserPage, error)
+	// AuditBelow lists entries of the audit log with an id below one, the newest
+	// first; 0 is above all.
+	AuditBelow(ctx context.Context, id int64, limit int) ([]AuditEntry, error)
+	// AuditAfter lists entries of the audit log with an id above one, oldest first.
+	AuditAfter(ctx context.Context, id int64, limit int) ([]AuditEntry, error)
+
 	// Unpublished lists what was committed before a time and not yet marked as
 	// told, oldest first.
 	Unpublished(ctx context.Context, before time.Time, limit int) ([]Outgoing, error)

@@ -138,6 +138,9 @@ func (u *UserState) SetRole(role Role, now time.Time) {
 	u.log.touch(UserKey(u.ID))
 }
 
+// SetBan keeps the account out, or lets it in where ban is nil.
+func (u *UserState) SetBan(ban *Ban) { u.Ban, u.changed = ban, true }
+
 // Erase forgets the person: what is left is an id that old rooms refer to.
 // The names are free again.
 func (u *UserState) Erase(now time.Time) {

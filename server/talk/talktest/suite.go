@@ -26,6 +26,7 @@ func RunStore(t *testing.T, open Open) {
 		"TestSessions": sessionTests,
 		"TestOutbox":   outboxTests,
 		"TestKeys":     keyTests,
+		"TestAdmin":    adminTests,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -22,6 +22,7 @@ type world struct {
 	events   []outgoing
 	lastID   int64
 	keys     []talk.StoredKey
+	audit    []talk.AuditEntry
 }
 
 type room struct {
@@ -219,6 +220,14 @@ func (w *world) sit(seat talk.Seat) error {
 }
 
 func (w *world) applyRest(writes *talk.Writes) error {
+	for _, e := range writes.Audit {
+		var prev []byte
+		if n := len(w.audit); n > 0 {
+			prev = w.audit[n-1].Hash
+		}
+		e.Seal(int64(len(w.audit)), prev)
+		w.audit = append(slices.Clone(w.audit), e)
+	}
 	for _, key := range writes.Lift {
 		delete(w.bans, key)
 	}
