@@ -12,8 +12,9 @@ import (
 	"github.com/free2talk/free2talk/server/talk"
 )
 
-// adminHandler is AdminService: [talk.Admin] on the wire. What it does not
-// have is unimplemented.
+// adminHandler is AdminService: [talk.Admin] on the wire. It says
+// unimplemented to GetStats, GetAnalytics, ListRateLimits, ResetRateLimit and
+// Explain.
 type adminHandler struct {
 	adminv1connect.UnimplementedAdminServiceHandler
 
