@@ -96,6 +96,7 @@ func (w *heldWriter) envelope(f *frame, json bool) error {
 	begins := w.held.Len()
 	w.held.Write(make([]byte, envelopeHead))
 	if err := f.writeTo(w.held, json); err != nil {
+		w.held.Truncate(begins)
 		return err
 	}
 	envelope := w.held.Bytes()[begins:]
@@ -107,14 +108,15 @@ const envelopeHead = 5
 
 // release sends what was held, within a time. It returns an error where the
 // other side does not take it.
-func (w *heldWriter) release() error {
+func (w *heldWriter) release() (err error) {
 	held := w.held
 	if held == nil {
 		return nil
 	}
 	w.held = nil
 	defer func() {
-		if held.Cap() <= keptBuffer {
+		// After an error HTTP/2 may still read what it was given.
+		if err == nil && held.Cap() <= keptBuffer {
 			held.Reset()
 			heldBuffers.Put(held)
 		}
@@ -127,7 +129,7 @@ func (w *heldWriter) release() error {
 	if w.begun && w.conn != nil {
 		send = w.chunk
 	}
-	err := send(held)
+	err = send(held)
 	if err != nil && (time.Since(began) >= writeWithin || errors.Is(err, syscall.ETIMEDOUT)) {
 		// HTTP/2 says only that the stream is reset, and the kernel may lose its patience first.
 		err = errors.Join(os.ErrDeadlineExceeded, err)
@@ -163,8 +165,14 @@ func (w *heldWriter) chunk(held *bytes.Buffer) error {
 		}
 	}
 	_, err := w.conn.Write(all)
+	if err != nil {
+		_ = w.conn.Close() // it may be in the middle of a chunk: nothing must follow
+	}
 	return err
 }
+
+// drop forgets what is held, where something broke off before it was released.
+func (w *heldWriter) drop() { w.held = nil }
 
 // within bounds the writes that come after the last release.
 func (w *heldWriter) within(d time.Duration) { _ = w.control.SetWriteDeadline(time.Now().Add(d)) }

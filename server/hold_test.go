@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -156,4 +158,26 @@ func TestAHeartbeatComesOnlyOfASilence(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A chunk that was not taken whole is the last thing on its connection: what
+// came after it would be read as its rest.
+func TestABrokenChunkEndsItsConnection(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	w := &heldWriter{conn: theirs, begun: true, until: time.Now().Add(time.Hour)}
+	if err := theirs.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	w.hold()
+	if _, err := w.Write([]byte("a message that nobody reads")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.release(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := theirs.Write([]byte("0")); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("something could follow: %v", err)
+	}
 }

@@ -201,6 +201,7 @@ type sender struct {
 // does not read would hold it for ever.
 func (s *sender) last() {
 	if s.writer != nil {
+		s.writer.drop()
 		s.writer.within(writeWithin)
 	}
 }
