@@ -181,10 +181,33 @@ func TestAnotherMasterIsNotBelieved(t *testing.T) {
 	now := time.Now()
 	trust.heard(now, "a")
 	epoch, _ := trust.recoveryDue(now)
-	trust.heard(now, "b")
-	equal(t, "whole", trust.recovered(epoch, nil), true) // it was not whole: nothing was lost
-	trust.heard(now.Add(time.Millisecond), "c")
+	equal(t, "whole", trust.recovered(epoch, nil), true)
+	trust.heard(now.Add(time.Millisecond), "b")
 	equal(t, "after a failover", trust.usable(now.Add(time.Millisecond)), false)
+}
+
+// What was told the server before, or before a silence, the one that answers
+// now may not know.
+func TestARecoveryThatSawAFailoverOrASilenceDoesNotCount(t *testing.T) {
+	t.Parallel()
+	for name, heard := range map[string]func(*trust, time.Time) time.Time{
+		"a failover": func(trust *trust, now time.Time) time.Time { trust.heard(now, "b"); return now },
+		"a silence": func(trust *trust, now time.Time) time.Time {
+			later := now.Add(beatLasts + time.Millisecond)
+			trust.heard(later, "a")
+			return later
+		},
+	} {
+		trust := newTrust()
+		now := time.Now()
+		trust.heard(now, "a")
+		epoch, _ := trust.recoveryDue(now)
+		now = heard(trust, now)
+		equal(t, name+": whole", trust.recovered(epoch, nil), false)
+		epoch, due := trust.recoveryDue(now)
+		equal(t, name+": due again", due, true)
+		equal(t, name+": whole at last", trust.recovered(epoch, nil), true)
+	}
 }
 
 func TestServerThatCannotServe(t *testing.T) {

@@ -125,10 +125,17 @@ func (b *breaker) do(ctx context.Context, timeout time.Duration, call func(conte
 	if !b.allow() {
 		return errAway
 	}
+	panicked := true
+	defer func() {
+		if panicked {
+			b.forgo() // or no call would ever try again
+		}
+	}()
 	began := time.Now()
 	bounded, cancel := context.WithTimeoutCause(ctx, timeout, errAway)
 	defer cancel()
 	err := call(bounded)
+	panicked = false
 	switch {
 	case !isFailure(err):
 		b.report(false)

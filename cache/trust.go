@@ -64,8 +64,8 @@ func (t *trust) set(whole bool) {
 func (t *trust) heard(sent time.Time, masters string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.whole && (sent.Sub(t.beat) > beatLasts || masters != t.masters) {
-		t.lose()
+	if (t.whole || t.recovering) && (sent.Sub(t.beat) > beatLasts || masters != t.masters) {
+		t.lose() // an attempt to recover that goes on has told another server
 	}
 	t.beat, t.masters = sent, masters
 }

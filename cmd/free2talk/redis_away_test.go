@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -208,6 +209,7 @@ var redisFaults = []redisFault{
 	{"full_noeviction", configured("maxmemory-policy", "noeviction", "maxmemory", "1"), configured("maxmemory", "0")},
 	{"full_allkeys_lru", configured("maxmemory-policy", "allkeys-lru", "maxmemory", "1"), configured("maxmemory", "0")},
 	{"half_a_second_slow", slowed, nothing},
+	{"LOADING", loading, nothing},
 	{"READONLY", did("replicaof", "127.0.0.1", "1"), did("replicaof", "no", "one")},
 	{"NOSCRIPT", did("script", "flush"), nothing},
 	{"a_wrong_type", onEntries(func(ctx context.Context, ask *redis.Client, key string) error {
@@ -234,6 +236,34 @@ func slowed(ctx context.Context, _ *testenv.Server, ask *redis.Client) error {
 		}
 	}
 	return nil
+}
+
+// loading has Redis read everything from its disk again, slowly, and checks
+// that it said so to who asked meanwhile.
+func loading(ctx context.Context, _ *testenv.Server, ask *redis.Client) error {
+	pipe := ask.Pipeline()
+	pipe.Do(ctx, "debug", "populate", 10_000)
+	pipe.ConfigSet(ctx, "key-load-delay", "100") // microseconds
+	pipe.ConfigSet(ctx, "loading-process-events-interval-bytes", "1024")
+	if _, err := pipe.Exec(ctx); err != nil {
+		return err
+	}
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- ask.Do(ctx, "debug", "reload").Err() }()
+	refused := 0
+	for {
+		select {
+		case err := <-reloaded:
+			if err == nil && refused == 0 {
+				err = errors.New("nobody was told that it loads")
+			}
+			return err
+		default:
+			if err := ask.Incr(ctx, "counted").Err(); err != nil && strings.HasPrefix(err.Error(), "LOADING") {
+				refused++
+			}
+		}
+	}
 }
 
 // TestRedisFaults: whatever happens to Redis, no call fails, no read is
