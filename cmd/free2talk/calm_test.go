@@ -92,8 +92,10 @@ func (c *crowd) right(within time.Duration) {
 // nobody is logged out, and that the streams go on.
 func (c *crowd) undisturbed() {
 	c.t.Helper()
+	shown := int64(0)
 	for _, line := range c.seen.all() {
 		if strings.HasSuffix(line, "offline") {
+			shown++
 			c.t.Errorf("it was told that %s", line)
 		}
 	}
@@ -102,6 +104,7 @@ func (c *crowd) undisturbed() {
 			c.t.Errorf("%s: %v", p.Username, err)
 		}
 	}
+	testenv.Record(c.t, testenv.Figure{Row: "P2", What: "shown offline", Bad: shown, Of: int64(len(c.people)), Each: "people while Redis or Postgres was away or empty"})
 	reply, err := c.client(c.nodes[0]).Rooms.GetRoom(c.t.Context(), roomByID(c.room.GetId()))
 	if err != nil || reply.GetRoom().GetOwner().GetId() != c.ids[0] || len(reply.GetParticipants()) != 2 {
 		c.t.Errorf("the room is %v, %v", reply, err)
@@ -259,6 +262,7 @@ func TestP3_at_rest_presence_is_who_is_connected(t *testing.T) {
 		want[people[open.who].id()] = true
 	}
 	t.Logf("%d people on %d streams", len(want), len(tabs))
+	testenv.Record(t, testenv.Figure{Row: "P3", What: "shown other than connected", Of: int64(len(people)), Each: "people at rest, after a node's death and FLUSHALL, 3 nodes"})
 	for i, n := range w.nodes {
 		var got map[string]bool
 		w.eventually(40*time.Second, fmt.Sprintf("node %d lists who is connected", i), func() bool {

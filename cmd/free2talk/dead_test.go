@@ -93,6 +93,7 @@ func (d *doomed) buried(began time.Time) {
 		d.seen[i/watchedAtOnce].await(20*time.Second-time.Since(began), 0, p.Username+" offline")
 	}
 	d.t.Logf("all %d are offline after %v", len(d.people), time.Since(began))
+	testenv.Record(d.t, testenv.Figure{Row: "P1", What: "until the last of a dead node's people is offline", Took: time.Since(began)})
 	// Where Redis was flushed the clock of their seats has begun anew.
 	d.heir.await(25*time.Second, 0, fmt.Sprintf("%s left: LEAVE_REASON_DISCONNECTED", d.people[0].Username))
 	d.eventually(25*time.Second, "a room that nobody sits in is closed", func() bool {
@@ -104,6 +105,7 @@ func (d *doomed) buried(began time.Time) {
 // once checks that nobody went offline, or came back, a second time.
 func (d *doomed) once() {
 	d.t.Helper()
+	wrong := int64(0)
 	for i, p := range d.people {
 		online, offline := 0, 0
 		for _, line := range d.seen[i/watchedAtOnce].all() {
@@ -115,9 +117,11 @@ func (d *doomed) once() {
 			}
 		}
 		if online != 1 || offline != 1 {
+			wrong++
 			d.t.Errorf("%s went online %d times and offline %d times", p.Username, online, offline)
 		}
 	}
+	testenv.Record(d.t, testenv.Figure{Row: "P1", What: "told other than once", Bad: wrong, Of: int64(len(d.people)), Each: "people of nodes that died or froze"})
 }
 
 // rounds has a node with many people die, some times; short is once.
@@ -209,11 +213,14 @@ func TestP2_a_node_that_wakes_in_time_loses_nobody(t *testing.T) {
 	d.child.saying(`begins again`)
 	d.eventually(20*time.Second, "ada is back", func() bool { return snapshots.Load() > before })
 	wait(ctx, 16*time.Second) // longer than the grace
+	shown := int64(0)
 	for _, line := range seen.all() {
 		if line == "ada offline" {
+			shown++
 			t.Errorf("it was told that %s", line)
 		}
 	}
+	testenv.Record(t, testenv.Figure{Row: "P2", What: "shown offline", Bad: shown, Of: 1, Each: "frozen nodes that woke in time"})
 }
 
 // Defect 9: what a dead server leaves behind is taken away by the others.

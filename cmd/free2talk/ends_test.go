@@ -204,6 +204,9 @@ func TestD1_P4_a_rolling_restart_is_noticed_by_nobody(t *testing.T) {
 		}
 	})
 	stop()
+	testenv.Record(t, testenv.Figure{Row: "rolling", What: "failed calls", Bad: s.unknown.Load(), Of: s.acts.Load() + s.refused.Load(), Each: "calls while three nodes were replaced"})
+	testenv.Record(t, testenv.Figure{Row: "D1", What: "failed calls", Bad: s.unknown.Load(), Of: s.acts.Load() + s.refused.Load(), Each: "calls while three nodes were replaced"})
+	testenv.Record(t, testenv.Figure{Row: "P4", What: "shown offline, or without their seat", Bad: offline.Load() + moved.Load(), Of: 1, Each: "rolling restarts of three nodes"})
 	s.intact()
 	if offline.Load() > 0 || moved.Load() > 0 {
 		t.Errorf("she was shown offline %d times, and lost her seat %d times", offline.Load(), moved.Load())
