@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/free2talk/free2talk/server/talk"
 )
 
 const (
@@ -88,6 +90,18 @@ type ticket struct {
 // values only it uses, since others may share the trip. Each call knows its
 // own outcome.
 func (b *batcher) do(ctx context.Context, calls ...*call) error {
+	if talk.Lost(ctx) {
+		return errAway
+	}
+	began := time.Now()
+	err := b.shares(ctx, calls)
+	if took := time.Since(began); errors.Is(err, errAway) && took > b.timeout/2 && !slept(began, b.timeout) {
+		talk.Lose(ctx)
+	}
+	return err
+}
+
+func (b *batcher) shares(ctx context.Context, calls []*call) error {
 	for len(calls) > mostCalls {
 		if err := b.share(ctx, calls[:mostCalls]); err != nil {
 			return err

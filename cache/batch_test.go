@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/free2talk/free2talk/server/talk"
 )
 
 // gate is a hook of go-redis that counts round trips and holds them until it
@@ -96,4 +98,29 @@ func TestOneTimeOutForAll(t *testing.T) {
 		t.Errorf("%d trips", n)
 	}
 	equal(t, "leaders left", r.limiter.leaders, 0)
+}
+
+// A call that has lost one time-out to a Redis that is silent asks it nothing
+// more, in no role; others find out by themselves.
+func TestACallLosesOneTimeOut(t *testing.T) {
+	t.Parallel()
+	server, where := own(t)
+	r := where.idle(t)
+	one, other := context.WithValue(t.Context(), talk.LossesKey{}, &talk.Losses{}), context.WithValue(t.Context(), talk.LossesKey{}, &talk.Losses{})
+	check(t, r.limiter.do(one, command("ping")))
+	server.Stop()
+	if err := r.limiter.do(one, command("ping")); !errors.Is(err, errAway) {
+		t.Errorf("the limiter: %v", err)
+	}
+	equal(t, "the limiter: asked", r.limiter.breaker.failed, 1)
+	for name, role := range map[string]*batcher{"cache": r.cache, "bus": r.bus, "presence": r.presence} {
+		if err := role.do(one, command("ping")); !errors.Is(err, errAway) {
+			t.Errorf("%s: %v", name, err)
+		}
+		equal(t, name+": asked", role.breaker.failed, 0)
+	}
+	if err := r.cache.do(other, command("ping")); !errors.Is(err, errAway) {
+		t.Errorf("another call: %v", err)
+	}
+	equal(t, "asked by another call", r.cache.breaker.failed, 1)
 }

@@ -26,18 +26,20 @@ const (
 )
 
 const (
-	breakAfter = 5                      // failures in a row
-	breakFor   = 250 * time.Millisecond // until one call may try again
-	sleptFor   = 6                      // time-outs
+	breakAfter = 5               // failures in a row
+	breakFor   = 5 * time.Second // until one call may try again unasked; see hint
+	sleptFor   = 6               // time-outs
 )
 
 // errAway is that Redis was not asked, or that it did not answer as one that
 // can be used.
 var errAway = errors.New("redis is away")
 
-// breaker lets calls through until five in a row have failed; then one each
-// 250 ms, until that one succeeds. It stands around go-redis and not inside
-// it: there it would refuse the handshakes of its own probes too.
+// breaker lets calls through until five in a row have failed; then one at a
+// time, where a heartbeat was answered or five seconds are over, until that
+// one succeeds. So it is the heartbeat that waits for a Redis that is away,
+// four times a second, and not somebody's call. It stands around go-redis and
+// not inside it: there it would refuse the handshakes of its own probes too.
 type breaker struct {
 	now    func() time.Time
 	opened func() // called, without the lock, when it opens
@@ -103,6 +105,16 @@ func (b *breaker) hint() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.until = time.Time{}
+}
+
+// trip opens it: Redis has not answered somebody else.
+func (b *breaker) trip() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failed < breakAfter {
+		b.failed = breakAfter
+		b.until = b.now().Add(jitter(breakFor))
+	}
 }
 
 func (b *breaker) open() bool {

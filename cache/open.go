@@ -40,7 +40,7 @@ type Config struct {
 	// Zero means that there is no bound.
 	Loads int
 	// Timeout bounds a round trip on a request's path; a connection may take
-	// twice as long to be made. Zero means 50 ms.
+	// twice as long to be made. Zero means 40 ms.
 	Timeout time.Duration
 	// PoolSize bounds the connections to each server. Zero means ten for each
 	// processor, and at least 32.
@@ -58,7 +58,7 @@ type Config struct {
 
 const (
 	defaultPrefix  = "f2t:"
-	defaultTimeout = 50 * time.Millisecond
+	defaultTimeout = 40 * time.Millisecond
 )
 
 func (c Config) withDefaults() Config {

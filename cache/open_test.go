@@ -109,6 +109,12 @@ func TestAHintLetsOneCallTry(t *testing.T) {
 	equal(t, "once more", b.allow(), true)
 	b.report(false)
 	equal(t, "open", b.open(), false)
+	b.trip()
+	equal(t, "tripped", b.allow(), false)
+	b.hint()
+	equal(t, "and hinted", b.allow(), true)
+	b.report(false)
+	equal(t, "open", b.open(), false)
 }
 
 // An attempt to recover that fails is soon made again, and then less often.

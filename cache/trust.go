@@ -122,9 +122,11 @@ func (r *Redis) beat(ctx context.Context) {
 	var masters []string
 	err := r.eachMaster(bounded, func(ctx context.Context, master redis.UniversalClient) error {
 		name, err := incarnation(ctx, master)
-		mu.Lock()
-		masters = append(masters, name)
-		mu.Unlock()
+		if err == nil {
+			mu.Lock()
+			masters = append(masters, name)
+			mu.Unlock()
+		}
 		return err
 	})
 	if ctx.Err() != nil {
@@ -134,8 +136,13 @@ func (r *Redis) beat(ctx context.Context) {
 	if err == nil {
 		slices.Sort(masters)
 		r.trust.heard(sent, strings.Join(masters, " "))
-		for _, role := range []*batcher{r.limiter, r.bus, r.presence} {
+	}
+	for _, role := range []*batcher{r.limiter, r.bus, r.presence} {
+		switch {
+		case len(masters) > 0: // one shard of a cluster serves what is in it
 			role.breaker.hint()
+		case err != nil: // who asks would wait for nothing
+			role.breaker.trip()
 		}
 	}
 }

@@ -39,6 +39,8 @@ type request struct {
 	stream connect.ServerStream // of a stream, as the handler gets it
 	writer *heldWriter          // of a stream over HTTP
 
+	losses talk.Losses
+
 	reason string // of the error that was answered
 	cause  error  // of an internal error, for the log
 }
@@ -54,8 +56,24 @@ func requestFrom(ctx context.Context) *request {
 	return &request{}
 }
 
-func withRequest(ctx context.Context, r *request) context.Context {
-	return context.WithValue(ctx, requestKey{}, r)
+func withRequest(ctx context.Context, r *request) context.Context { return calling{ctx, r} }
+
+// calling is the context of a call: two values for one allocation.
+type calling struct {
+	context.Context //nolint:containedctx // it is one
+
+	request *request
+}
+
+// Value implements [context.Context].
+func (c calling) Value(key any) any {
+	switch key.(type) {
+	case requestKey:
+		return c.request
+	case talk.LossesKey:
+		return &c.request.losses
+	}
+	return c.Context.Value(key)
 }
 
 // callerFrom says who calls; false where the call is anonymous.

@@ -140,7 +140,9 @@ func TestRedisFrozen(t *testing.T) {
 	calls := m.calls.Load()
 	m.begin()
 	server.Stop()
-	w.eventually(10*time.Second, "the nodes know it", func() bool { return !slices.ContainsFunc(w.nodes, func(n *testNode) bool { return n.redis.Usable() }) })
+	w.eventually(10*time.Second, "the breakers are open", func() bool {
+		return !slices.ContainsFunc(w.nodes, func(n *testNode) bool { return w.measured(n, "free2talk_degraded") < 4 })
+	})
 	opening := m.so()
 	frozen := m.phase(testenv.Effort(1500*time.Millisecond, 10*time.Second))
 	server.Cont()
