@@ -46,6 +46,7 @@ var table = []keyRow{
 	{"presence", "presence:{<shard>}:whole", "string: every live node has", wholeTTL, "Connections", false},
 	{"presence", "presence:{<shard>}:swept:<node>", "string: this node is refused", sweptTTL, "Connections", false},
 	{"rl", "rl:<policy>:<limit>/<window>:{<key>}", "sorted set: reservation → when, µs", 0, "Limiter", false},
+	{"rl", "rl-resets", "sorted set: log of a limit → when it was last reset, µs", resetsKept, "Limiter", false},
 }
 
 // KeyTable renders the table of keys for the documentation.
@@ -79,6 +80,9 @@ func (k keys) session(id talk.SessionID) string {
 func (k keys) limit(limit talk.Limit, key string) string {
 	return k.prefix + "rl:" + limit.Policy + ":" + strconv.Itoa(limit.Places) + "/" + seconds(limit.Window) + ":{" + key + "}"
 }
+
+// resets is the list of logs of limits that administrators have reset.
+func (k keys) resets() string { return k.prefix + "rl-resets" }
 
 // invalidations is the channel on which the keys that changed are told, in
 // the spelling of talk.Key.

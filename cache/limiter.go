@@ -21,6 +21,8 @@ type Limiter struct {
 	node   string // makes ids of reservations that no other node makes
 	last   atomic.Uint64
 	unsaid *unsaid
+	resets resets
+	began  time.Time
 }
 
 var _ talk.Limiter = (*Limiter)(nil)
@@ -32,8 +34,9 @@ func NewLimiter(r *Redis, nodes func() int) *Limiter {
 	if nodes == nil {
 		nodes = func() int { return 1 }
 	}
-	l := &Limiter{redis: r, nodes: nodes, ledger: newLedger(), node: rand.Text()[:12] + "-", unsaid: &unsaid{}}
+	l := &Limiter{redis: r, nodes: nodes, ledger: newLedger(), node: rand.Text()[:12] + "-", unsaid: &unsaid{}, began: time.Now()}
 	r.chore(l.sayAgain)
+	r.chore(l.hearResets)
 	return l
 }
 

@@ -28,6 +28,9 @@ var (
 	scriptTake    = loadScript("window_take")
 	scriptBegin   = loadScript("attempt_begin")
 	scriptFail    = loadScript("attempt_fail")
+	scriptPeek    = loadScript("limit_peek")
+	scriptReset   = loadScript("limit_reset")
+	scriptResets  = loadScript("limit_resets")
 	scriptTouch   = loadScript("session_touch")
 
 	scriptOpen   = loadScript("presence_open")

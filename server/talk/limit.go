@@ -35,6 +35,23 @@ type Limiter interface {
 	Begin(ctx context.Context, limit Limit, key string) (Attempt, Verdict, error)
 }
 
+// Holding is how much of a limit one key has used.
+type Holding struct {
+	Used  int           // places that count now; of a limit on failures, those of failures
+	Wait  time.Duration // until a call would be let in; zero where it would now
+	Local bool          // Redis being away, this is what this node alone admitted
+}
+
+// LimitDesk is for administrators: it shows and clears what counts against
+// limits.
+type LimitDesk interface {
+	// Held tells how much of limit key has used.
+	Held(ctx context.Context, limit Limit, key string) (Holding, error)
+	// Reset forgets it, on all nodes within a second; ErrBusy where they cannot
+	// be told now.
+	Reset(ctx context.Context, limit Limit, key string) error
+}
+
 // Attempt is a pending place of a limit that counts failures.
 type Attempt interface {
 	// End gives the place back after a success, or counts it after a failure.

@@ -1,0 +1,125 @@
+package cache
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// held is what a node says of a key's use.
+func held(t *testing.T, l *Limiter, limit talk.Limit, key string) talk.Holding {
+	t.Helper()
+	h, err := l.Held(t.Context(), limit, key)
+	check(t, err)
+	return h
+}
+
+func fail(t *testing.T, l *Limiter, limit talk.Limit, key string) {
+	t.Helper()
+	a, v, err := l.Begin(t.Context(), limit, key)
+	check(t, err)
+	equal(t, "begun", v.Allowed, true)
+	a.End(t.Context(), true)
+}
+
+func TestDesk(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, where corner) {
+		for name, test := range map[string]func(*testing.T, corner){
+			"what is held is told and not taken": heldIsTold,
+			"only failures are held":             heldFailures,
+			"a reset is heard by every node":     resetEverywhere,
+			"a reset undoes no later use":        resetOnce,
+		} {
+			t.Run(name, func(t *testing.T) {
+				where := where
+				where.prefix += strings.ReplaceAll(name, " ", "_") + ":"
+				test(t, where)
+			})
+		}
+	})
+}
+
+func heldIsTold(t *testing.T, where corner) {
+	l, other := NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil)
+	limit := limitOf(3, time.Hour)
+	equal(t, "nobody", held(t, l, limit, "k"), talk.Holding{})
+	take(t, l, limit, "k", 2)
+	for range 5 {
+		equal(t, "two", held(t, l, limit, "k"), talk.Holding{Used: 2})
+		equal(t, "two, elsewhere", held(t, other, limit, "k"), talk.Holding{Used: 2})
+	}
+	take(t, other, limit, "k", 1)
+	h := held(t, l, limit, "k")
+	equal(t, "all", h.Used, 3)
+	around(t, "wait", h.Wait, time.Hour)
+	equal(t, "somebody else", held(t, l, limit, "j"), talk.Holding{})
+}
+
+func heldFailures(t *testing.T, where corner) {
+	l := NewLimiter(where.open(t), nil)
+	limit := failuresOf(2, time.Hour)
+	pending, _, err := l.Begin(t.Context(), limit, "k")
+	check(t, err)
+	equal(t, "pending", held(t, l, limit, "k"), talk.Holding{})
+	pending.End(t.Context(), false)
+	fail(t, l, limit, "k")
+	equal(t, "one", held(t, l, limit, "k"), talk.Holding{Used: 1})
+	fail(t, l, limit, "k")
+	h := held(t, l, limit, "k")
+	equal(t, "both", h.Used, 2)
+	around(t, "wait", h.Wait, time.Hour)
+}
+
+// Every node has refused by itself, and so would not ask Redis.
+func resetEverywhere(t *testing.T, where corner) {
+	nodes := []*Limiter{NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil)}
+	plain, failures := limitOf(2, time.Hour), failuresOf(1, time.Hour)
+	take(t, nodes[0], plain, "k", 2)
+	fail(t, nodes[0], failures, "k")
+	for _, l := range nodes {
+		equal(t, "allowed", take(t, l, plain, "k", 1).Allowed, false)
+		_, v, err := l.Begin(t.Context(), failures, "k")
+		check(t, err)
+		equal(t, "begun", v.Allowed, false)
+	}
+	check(t, nodes[1].Reset(t.Context(), plain, "k"))
+	check(t, nodes[1].Reset(t.Context(), failures, "k"))
+	equal(t, "held at once", held(t, nodes[1], plain, "k"), talk.Holding{})
+	for _, l := range nodes {
+		eventually(t, func() bool {
+			return held(t, l, plain, "k") == talk.Holding{} && held(t, l, failures, "k") == talk.Holding{}
+		})
+	}
+	fail(t, nodes[2], failures, "k")
+	equal(t, "allowed", take(t, nodes[0], plain, "k", 2).Allowed, true)
+	equal(t, "and no more", take(t, nodes[2], plain, "k", 1).Allowed, false)
+}
+
+// A node that begins later does not reset again.
+func resetOnce(t *testing.T, where corner) {
+	l := NewLimiter(where.open(t), nil)
+	limit := limitOf(2, time.Hour)
+	check(t, l.Reset(t.Context(), limit, "k"))
+	eventually(t, func() bool { l.resets.mu.Lock(); defer l.resets.mu.Unlock(); return l.resets.begun })
+	take(t, l, limit, "k", 2)
+	late := NewLimiter(where.open(t), nil)
+	for range 2 {
+		late.hearResets(t.Context())
+	}
+	equal(t, "held", held(t, late, limit, "k").Used, 2)
+}
+
+func TestDeskWithoutRedis(t *testing.T) {
+	t.Parallel()
+	l := NewLimiter(corner{url: "redis://127.0.0.1:1"}.idle(t, quick), nil)
+	limit := limitOf(5, time.Hour)
+	take(t, l, limit, "k", 2)
+	equal(t, "held", held(t, l, limit, "k"), talk.Holding{Used: 2, Local: true})
+	if err := l.Reset(t.Context(), limit, "k"); !errors.Is(err, talk.ErrBusy) {
+		t.Errorf("reset: %v", err)
+	}
+}

@@ -1,0 +1,13 @@
+-- limit_reset: tell all nodes that what a key has used of a limit is forgotten.
+--
+--   KEYS[1]  resets  sorted set: name of a log -> when it was last reset, µs
+--   ARGV[1]  name    of the log
+--   ARGV[2]  keep    µs: nodes hear of it for so long
+--
+-- Returns when that was, in µs.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[2]))
+redis.call('PEXPIRE', KEYS[1], math.floor(ARGV[2] / 1000))
+return now
