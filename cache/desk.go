@@ -28,13 +28,10 @@ func (l *Limiter) Held(ctx context.Context, limit talk.Limit, key string) (talk.
 	}
 	c := scriptPeek.run(name, limit.Window.Microseconds(), limit.Places, waits.Microseconds())
 	err := l.redis.limiter.do(ctx, c)
-	if isWrongType(c.err()) {
-		return own, nil // the next call takes it away
-	}
 	reply, bad := c.ints()
 	if err != nil || bad != nil || len(reply) != 2 {
-		own.Local = true
-		return own, nil
+		own.Local = !isWrongType(c.err()) // that the next call takes away
+		return own, nil                   //nolint:nilerr // the holding says so
 	}
 	return talk.Holding{Used: max(own.Used, int(reply[0])), Wait: max(own.Wait, micros(reply[1]))}, nil
 }

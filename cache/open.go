@@ -213,6 +213,9 @@ func (logger) Printf(ctx context.Context, format string, args ...any) {
 	slog.DebugContext(ctx, fmt.Sprintf(format, args...))
 }
 
+// Servers are the addresses of the servers, without their passwords.
+func (r *Redis) Servers() string { return r.servers }
+
 // String names the servers without their passwords.
 func (r *Redis) String() string {
 	return fmt.Sprintf("redis %s", r.servers)

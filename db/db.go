@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"path"
 	"strings"
 	"time"
 
@@ -78,6 +79,9 @@ func isPostgres(url string) bool {
 
 // Conns is how many connections this process has at most.
 func (s *Store) Conns() int { return s.conns }
+
+// Kind is "postgres" or "sqlite".
+func (s *Store) Kind() string { return path.Base(s.dialect.migrations()) }
 
 // Close ends every connection.
 func (s *Store) Close() error {

@@ -18,8 +18,9 @@ const (
 )
 
 type nodeRow struct {
-	ID     string
-	SeenAt stamp
+	ID      string
+	SeenAt  stamp
+	SweptAt stamp
 }
 
 // Renew says that a node lives, and lists the nodes that do, this one included.
@@ -58,25 +59,49 @@ func (s *Store) Renew(ctx context.Context, node string, begins bool) ([]string, 
 
 // SweepNodes marks the nodes that have been silent for ten seconds, so that
 // they cannot come back under their name, and lists all that are marked: what
-// they held is to be taken away, and then they are to be forgotten by
-// [Store.Retire].
+// they held is to be taken away, and then [Store.Bury] is to say so.
 func (s *Store) SweepNodes(ctx context.Context) ([]talk.DeadNode, error) {
 	now, err := s.Now(ctx)
 	if err != nil {
 		return nil, err
 	}
 	dead := at(now.Add(-nodeDead))
-	rows, err := list[nodeRow](ctx, s, "SELECT id, seen_at FROM nodes WHERE swept_at IS NOT NULL OR seen_at <= ?", dead)
+	rows, err := list[nodeRow](ctx, s, "SELECT id, seen_at FROM nodes WHERE buried_at IS NULL AND (swept_at IS NOT NULL OR seen_at <= ?)", dead)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
 	if _, err := s.write(ctx, "UPDATE nodes SET swept_at = ? WHERE swept_at IS NULL AND seen_at <= ?", at(now), dead); err != nil {
 		return nil, err
 	}
-	rows, err = list[nodeRow](ctx, s, "SELECT id, seen_at FROM nodes WHERE swept_at IS NOT NULL")
+	rows, err = list[nodeRow](ctx, s, "SELECT id, seen_at FROM nodes WHERE swept_at IS NOT NULL AND buried_at IS NULL")
 	nodes := make([]talk.DeadNode, len(rows))
 	for i := range rows {
 		nodes[i] = talk.DeadNode{Name: rows[i].ID, SeenAt: rows[i].SeenAt.Time}
+	}
+	return nodes, err
+}
+
+// Bury notes that what a dead node held was taken away. The node is remembered
+// for an hour, so that somebody can be told what became of it.
+func (s *Store) Bury(ctx context.Context, node string) error {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = s.write(ctx, "UPDATE nodes SET buried_at = ? WHERE id = ? AND swept_at IS NOT NULL", at(now), node)
+	if err == nil {
+		_, err = s.write(ctx, "DELETE FROM nodes WHERE seen_at < ?", at(now.Add(-nodeForgotten)))
+	}
+	return err
+}
+
+// SeenNodes lists the nodes that live and those that died within the hour, by
+// id; nodes that left are not among them.
+func (s *Store) SeenNodes(ctx context.Context) ([]talk.SeenNode, error) {
+	rows, err := list[nodeRow](ctx, s, "SELECT id, seen_at, swept_at FROM nodes ORDER BY id")
+	nodes := make([]talk.SeenNode, len(rows))
+	for i, row := range rows {
+		nodes[i] = talk.SeenNode{Name: row.ID, SeenAt: row.SeenAt.Time, Dead: !row.SweptAt.IsZero()}
 	}
 	return nodes, err
 }

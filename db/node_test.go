@@ -50,6 +50,26 @@ func TestNodes(t *testing.T) {
 		if _, err := store.Renew(t.Context(), "a", false); !errors.Is(err, talk.ErrNodeSwept) {
 			t.Errorf("swept, it hears %v", err)
 		}
+		seen := func(want ...talk.SeenNode) {
+			t.Helper()
+			got, err := store.SeenNodes(t.Context())
+			for i := range got {
+				got[i].SeenAt = time.Time{}
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("got %v, %v; want %v", got, err, want)
+			}
+		}
+		seen(talk.SeenNode{Name: "a", Dead: true}, talk.SeenNode{Name: "b"})
+		if err := store.Bury(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		sweep()
+		seen(talk.SeenNode{Name: "a", Dead: true}, talk.SeenNode{Name: "b"})
+		if err := errors.Join(store.Bury(t.Context(), "b"), store.Bury(t.Context(), "c")); err != nil {
+			t.Fatal(err)
+		}
+		renew("b", false, "b") // who lives cannot be buried
 		if err := store.Retire(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}

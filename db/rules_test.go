@@ -93,7 +93,7 @@ var refusedStatements = map[string]string{
 	"audit_only_grows/deleted":           `DELETE FROM audit`,
 	"audit_one_successor":                `INSERT INTO audit (at, action, prev_hash, hash) SELECT at, action, prev_hash, OTHER FROM audit`,
 	"bans_user_exists":                   `INSERT INTO bans VALUES ('` + full + `', '` + fresh + `', NOW, '')`,
-	"nodes_incarnation_least":            `INSERT INTO nodes VALUES ('n', 0, NOW, NULL)`,
+	"nodes_incarnation_least":            `INSERT INTO nodes (id, incarnation, seen_at, swept_at) VALUES ('n', 0, NOW, NULL)`,
 	"keys_sealed_given":                  `INSERT INTO keys VALUES ('k', 'sign', '', NOW, NOW)`,
 }
 

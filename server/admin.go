@@ -12,13 +12,16 @@ import (
 	"github.com/free2talk/free2talk/server/talk"
 )
 
-// adminHandler is AdminService: [talk.Admin] on the wire. It says
-// unimplemented to GetStats, GetAnalytics, ListRateLimits, ResetRateLimit and
-// Explain.
+// adminHandler is AdminService: [talk.Admin] and [talk.Insight] on the wire. It
+// says unimplemented to GetAnalytics.
 type adminHandler struct {
 	adminv1connect.UnimplementedAdminServiceHandler
 
-	admin *talk.Admin
+	admin     *talk.Admin
+	insight   *talk.Insight
+	live      *liveParts
+	telemetry *Telemetry
+	about     About
 }
 
 var _ adminv1connect.AdminServiceHandler = adminHandler{}

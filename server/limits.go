@@ -80,7 +80,7 @@ func (l Limits) change(item string, said map[string]bool) error {
 	case !ok:
 		return fmt.Errorf("rate limit %q: want policy=places/window or policy=off", item)
 	case !known(name):
-		return fmt.Errorf("rate limit %q: no such policy, there are %s", item, strings.Join(policyNames(), ", "))
+		return fmt.Errorf("rate limit %q: no such policy, there are %s", item, strings.Join(PolicyNames(), ", "))
 	case said[name]:
 		return fmt.Errorf("rate limit %q: %s is said twice", item, name)
 	}
@@ -142,9 +142,11 @@ func (l Limits) check() error {
 	return errors.Join(faults...)
 }
 
-func known(policy string) bool { return slices.Contains(policyNames(), policy) }
+func known(policy string) bool { return slices.Contains(PolicyNames(), policy) }
 
-func policyNames() []string {
+// PolicyNames are the names of all policies, in the order in which a call meets
+// their limits.
+func PolicyNames() []string {
 	names := make([]string, len(limitTable))
 	for i, row := range limitTable {
 		names[i] = row.Policy

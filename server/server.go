@@ -65,6 +65,9 @@ type Config struct {
 	// balancers have seen it. Zero means not at all.
 	DrainDelay time.Duration
 
+	// About is for administrators.
+	About About
+
 	// Telemetry measures. Nil means that nothing is measured.
 	Telemetry *Telemetry
 	// Log takes the access log. Nil means slog's default.
@@ -111,7 +114,7 @@ const (
 // of them.
 func New(c Config) (*Server, error) {
 	live := &liveParts{Live: c.Live, cursors: newCursors(c.Live.HistoryID), streams: newStreams(c.Streams)}
-	s, err := newServer(c, func(srv *connect.Server) { register(srv, c.Services, live) })
+	s, err := newServer(c, func(srv *connect.Server) { register(srv, &c, live) })
 	if err != nil {
 		return nil, err
 	}

@@ -16,15 +16,19 @@ type Services struct {
 	Accounts *talk.Accounts
 	People   *talk.People
 	Admin    *talk.Admin
+	Insight  *talk.Insight
 }
 
 // register puts a handler on the server for every service of free2talk.
-func register(srv *connect.Server, s Services, live *liveParts) {
+func register(srv *connect.Server, c *Config, live *liveParts) {
+	s := c.Services
 	free2talkv1connect.RegisterAuthServiceHandler(srv, authHandler{s.Accounts})
 	free2talkv1connect.RegisterUserServiceHandler(srv, userHandler{s.People, live})
 	free2talkv1connect.RegisterRoomServiceHandler(srv, roomHandler{s.Rooms, live})
 	free2talkv1connect.RegisterPresenceServiceHandler(srv, presenceHandler{live, s.People})
-	adminv1connect.RegisterAdminServiceHandler(srv, adminHandler{admin: s.Admin})
+	adminv1connect.RegisterAdminServiceHandler(srv, adminHandler{
+		admin: s.Admin, insight: s.Insight, live: live, telemetry: c.Telemetry, about: c.About,
+	})
 }
 
 // accountFrom is the caller where the chain let no anonymous one through.

@@ -133,16 +133,16 @@ var permissions = map[string]struct {
 	"AdminService.ListAuditLog":   {empty[adminv1.ListAuditLogRequest], theAdmin},
 	"AdminService.VerifyAuditLog": {empty[adminv1.VerifyAuditLogRequest], theAdmin},
 	"AdminService.FlushCache":     {empty[adminv1.FlushCacheRequest], theAdmin},
-	"AdminService.GetStats":       {empty[adminv1.GetStatsRequest], notYet},
+	"AdminService.GetStats":       {empty[adminv1.GetStatsRequest], theAdmin},
 	"AdminService.GetAnalytics":   {empty[adminv1.GetAnalyticsRequest], notYet},
 	"AdminService.WarmCache":      {empty[adminv1.WarmCacheRequest], theAdmin},
-	"AdminService.ListRateLimits": {empty[adminv1.ListRateLimitsRequest], notYet},
+	"AdminService.ListRateLimits": {empty[adminv1.ListRateLimitsRequest], theAdmin},
 	"AdminService.ResetRateLimit": {func(*scene) proto.Message {
 		return &adminv1.ResetRateLimitRequest{Policy: "api", Key: "10.0.0.1"}
-	}, notYet},
+	}, theAdmin},
 	"AdminService.Explain": {func(s *scene) proto.Message {
 		return &adminv1.ExplainRequest{Question: &adminv1.ExplainRequest_Closed{Closed: s.room}}
-	}, notYet},
+	}, theAdmin},
 }
 
 func empty[M any, P interface {

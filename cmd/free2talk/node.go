@@ -252,9 +252,10 @@ func (n *node) openServer(ctx context.Context) (err error) {
 		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Passwords: passwords,
 		Tokens: tokens, Revoked: n.revoked, Uses: n.uses, Log: n.log,
 	}
+	limiter, limits := cache.NewLimiter(n.redis, n.presence.Live), n.limits()
 	admin := &talk.Admin{
 		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Revoked: n.revoked, Uses: n.uses,
-		Flush: n.redis.InvalidatePattern, Reader: reader,
+		Flush: n.redis.InvalidatePattern, Reader: reader, Desk: limiter,
 	}
 	n.server, err = server.New(server.Config{
 		Services: server.Services{
@@ -262,14 +263,19 @@ func (n *node) openServer(ctx context.Context) (err error) {
 			Accounts: n.accounts,
 			People:   &talk.People{Reader: reader, Outbox: n.outbox},
 			Admin:    admin,
+			Insight: &talk.Insight{
+				Store: n.store, History: n.store, Nodes: n.store, Presence: n.presence.Of, Clock: n.clock.Now,
+				Limits: limits, Policies: server.PolicyNames(), Desk: limiter,
+			},
 		},
 		Streams: n.settings.Streams,
 		Live: server.Live{
 			Hub: n.hub, Lobby: n.lobby, Presence: n.presence, History: n.store, HistoryID: history,
 			Bans: n.bans, Ended: n.revoked.Check, Now: n.clock.Now,
 		},
-		Limiter:        cache.NewLimiter(n.redis, n.presence.Live),
-		Limits:         n.settings.RateLimits,
+		Limiter:        limiter,
+		Limits:         limits,
+		About:          server.About{Redis: n.redis.Servers(), Database: n.store.Kind()},
 		Role:           admin.Role,
 		JWKS:           func() ([]byte, error) { return n.keys.JWKS(n.clock.Now()) },
 		Ready:          n.ready,
@@ -286,6 +292,14 @@ func (n *node) openServer(ctx context.Context) (err error) {
 	}
 	n.revoked.OnEnd(n.server.Revoked)
 	return n.presence.Begin(ctx)
+}
+
+// limits are the rate limits, as they are or by default.
+func (n *node) limits() server.Limits {
+	if n.settings.RateLimits == nil {
+		return server.DefaultLimits()
+	}
+	return n.settings.RateLimits
 }
 
 // bans is who is kept out of a room now.

@@ -262,7 +262,7 @@ func (p *Presence) sweep(ctx context.Context) {
 			p.Log.Warn("presence: node not swept", "node", node.Name, "error", err)
 			continue
 		}
-		p.note("node not retired", p.Nodes.Retire(ctx, node.Name))
+		p.note("node not buried", p.Nodes.Bury(ctx, node.Name))
 	}
 }
 

@@ -108,6 +108,17 @@ func (p *Presence) name() string {
 	return p.named()
 }
 
+// Name is what this node calls itself, for as long as it counts as alive.
+func (p *Presence) Name() string { return p.name() }
+
+// Certain reports whether every node has said lately whom it holds, as far as
+// this one knows.
+func (p *Presence) Certain() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !slices.Contains(p.whole[:], false)
+}
+
 func (p *Presence) named() string { return p.Node + "." + strconv.Itoa(p.incarnation) }
 
 // Live is how many nodes live, this one included.

@@ -92,6 +92,9 @@ func (s *switchboard) Report(_ context.Context, shard int, node string, _ []stri
 // Retire is both's.
 func (s *switchboard) Retire(context.Context, string) error { return nil }
 
+// Bury implements [talk.Nodes].
+func (s *switchboard) Bury(context.Context, string) error { return nil }
+
 // Count is talk.Connections'.
 func (s *switchboard) Count(context.Context) (int, error) { return len(s.online), nil }
 

@@ -18,6 +18,7 @@ type Admin struct {
 	// Flush drops what caches hold under keys that match a pattern, and says how
 	// many there were; nil: there are no caches.
 	Flush func(ctx context.Context, pattern string) (int, error)
+	Desk  LimitDesk
 }
 
 // ManagedUser is an account as administrators see it.
@@ -229,6 +230,16 @@ func (s *Admin) FlushCache(ctx context.Context, by UserID, pattern string) (int,
 		return 0, err
 	}
 	return s.Flush(ctx, pattern)
+}
+
+// ResetLimit forgets what a key has used of a limit. It stands in the log
+// before it is done.
+func (s *Admin) ResetLimit(ctx context.Context, by UserID, limit Limit, key string) error {
+	a := act{by, "reset_rate_limit", key, map[string]any{"policy": limit.Policy}}
+	if err := s.do(ctx, a, Scope{}, func(*State) error { return nil }); err != nil {
+		return err
+	}
+	return s.Desk.Reset(ctx, limit, key)
 }
 
 // warmRooms is how many rooms are loaded into the cache: the first pages of the

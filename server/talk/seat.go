@@ -12,6 +12,13 @@ type DeadNode struct {
 	SeenAt time.Time
 }
 
+// SeenNode is a node that has said within the last hour that it lives.
+type SeenNode struct {
+	Name   string
+	SeenAt time.Time // when it last did
+	Dead   bool      // others took it for dead since
+}
+
 // LostSeat is a seat that is held for somebody whose connection broke.
 type LostSeat struct {
 	UserID UserID
@@ -25,9 +32,11 @@ type Nodes interface {
 	// believe that it does not. begins is true the first time.
 	Renew(ctx context.Context, node string, begins bool) ([]string, error)
 	// SweepNodes marks nodes that were silent for ten seconds as dead, and lists
-	// all that are marked.
+	// all that are marked and not buried.
 	SweepNodes(ctx context.Context) ([]DeadNode, error)
-	// Retire forgets a node.
+	// Bury notes that what a dead node held was taken away.
+	Bury(ctx context.Context, node string) error
+	// Retire forgets a node that leaves.
 	Retire(ctx context.Context, node string) error
 
 	// LostSeats lists seats that have been held since before a time.
