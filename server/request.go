@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"connectrpc.com/connect/v2"
@@ -38,6 +39,11 @@ type request struct {
 
 	stream connect.ServerStream // of a stream, as the handler gets it
 	writer *heldWriter          // of a stream over HTTP
+
+	began   time.Time // the call
+	ongoing *ongoing  // the stream that goes on without its call, or went
+	ended   bool      // it has, and the chain is passed for its end
+	failed  error     // how
 
 	reason string // of the error that was answered
 	cause  error  // of an internal error, for the log
