@@ -10,11 +10,14 @@ if redis.call('EXISTS', base .. 'whole') == 0 then
   return {}
 end
 local all = {}
-for i = 2, #ARGV do
-  if ARGV[1] == 'online' then
-    all[i - 1] = redis.call('ZSCORE', base .. 'online', ARGV[i]) and 1 or 0
-  else
-    all[i - 1] = redis.call('EXISTS', base .. 'conns:' .. ARGV[i])
+if ARGV[1] == 'online' then
+  for i, score in ipairs(redis.call('ZMSCORE', base .. 'online', unpack(ARGV, 2))) do
+    all[i] = score and 1 or 0
   end
+  return all
+end
+for i = 2, #ARGV do
+  local user = ARGV[i]
+  all[i - 1] = redis.call('ZLEXCOUNT', base .. 'conns', '[' .. user .. ' ', '(' .. user .. '!') > 0 and 1 or 0
 end
 return all

@@ -17,14 +17,20 @@ local now = redis.call('TIME')
 local at = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2]
 local taken = redis.call('SPOP', base .. 'node:' .. ARGV[1], ARGV[3])
 local last = {redis.call('SCARD', base .. 'node:' .. ARGV[1])}
+if #taken == 0 then
+  return last
+end
+redis.call('ZREM', base .. 'conns', unpack(taken))
+local leaving = {}
 for _, member in ipairs(taken) do
-  local user, conn = string.match(member, '^(%S+) (%S+)$')
-  local conns = base .. 'conns:' .. user
-  redis.call('HDEL', conns, conn)
-  if redis.call('HLEN', conns) == 0 then
-    redis.call('ZADD', base .. 'leaving', at, user)
+  local user = string.match(member, '^(%S+) ')
+  if redis.call('ZLEXCOUNT', base .. 'conns', '[' .. user .. ' ', '(' .. user .. '!') == 0 then
+    leaving[#leaving + 1], leaving[#leaving + 2] = at, user
     last[#last + 1] = user
   end
 end
-redis.call('PEXPIRE', base .. 'leaving', ARGV[4])
+if #leaving > 0 then
+  redis.call('ZADD', base .. 'leaving', unpack(leaving))
+  redis.call('PEXPIRE', base .. 'leaving', ARGV[4])
+end
 return last
