@@ -48,7 +48,7 @@ func main() {
 func bench() error {
 	quick := flag.Bool("quick", false, "one short round, to see that it runs; writes nothing")
 	only := flag.String("only", "", "some parts, as in reads,writes,logins,starts,fanout,streams,presence,store,original; writes nothing")
-	profiles := flag.String("profiles", "", "directory for CPU profiles of the shipped server's turns")
+	profiles := flag.String("profiles", "", "directory for profiles of the shipped server: CPU of its turns, memory of idle streams")
 	out := flag.String("o", "docs/performance.md", "where the table is written")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -106,8 +106,12 @@ func (p *process) stop() error {
 
 // profile writes what the server spends its CPU time on for so long.
 func (p *process) profile(ctx context.Context, d time.Duration, path string) error {
-	url := fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", p.metrics, max(1, int(d.Seconds())))
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	return p.fetch(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds()))), path)
+}
+
+// fetch writes what the server's metrics listener answers.
+func (p *process) fetch(ctx context.Context, from, path string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.metrics+from, nil)
 	if err != nil {
 		return err
 	}
@@ -116,11 +120,11 @@ func (p *process) profile(ctx context.Context, d time.Duration, path string) err
 		return err
 	}
 	defer reply.Body.Close()
-	profile, err := io.ReadAll(reply.Body)
+	body, err := io.ReadAll(reply.Body)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, profile, 0o644)
+	return os.WriteFile(path, body, 0o644)
 }
 
 // clockTick is how the kernel counts CPU time for /proc: USER_HZ, 100 on Linux.

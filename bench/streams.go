@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -40,7 +41,7 @@ func (r *run) streams() error {
 
 // idle opens a tenth of the streams, and then all.
 func (r *run) idle(name, goal string, open func(*openStreams, context.Context, int) error) error {
-	database := strings.ToLower(strings.FieldsFunc(name, func(c rune) bool { return c < 'A' })[0])
+	database := strings.ToLower(strings.Fields(strings.NewReplacer(",", "", "/", "", ".", "").Replace(name))[0])
 	c, err := r.crowd("idle_"+database, hot, r.people)
 	if err != nil {
 		return err
@@ -75,6 +76,9 @@ func (r *run) idle(name, goal string, open func(*openStreams, context.Context, i
 	if err != nil {
 		return err
 	}
+	if err := r.heap(p, "idle-"+database); err != nil {
+		return err
+	}
 	r.table.rows = append(r.table.rows, row{
 		"G12 memory of an idle stream with presence, KB, " + name, goal, float64(after-before) / 1000 / float64(r.people),
 		fmt.Sprintf("%d streams; resident memory once garbage is collected: %d MB before, %d MB after", r.people, before/1_000_000, after/1_000_000),
@@ -105,6 +109,20 @@ func (p *process) settled(ctx context.Context) (int64, error) {
 		}
 	}
 	return p.memory()
+}
+
+// heap writes what the server's memory holds, where that is wanted: by who
+// allocated it, and as text, which ends with the stacks and the rest.
+func (r *run) heap(p *process, name string) error {
+	if r.profiles == "" {
+		return nil
+	}
+	base := filepath.Join(r.profiles, name)
+	return errors.Join(
+		p.fetch(r.ctx, "/debug/pprof/heap?gc=1", base+".heap.pprof"),
+		p.fetch(r.ctx, "/debug/pprof/heap?debug=1", base+".heap.txt"),
+		p.fetch(r.ctx, "/debug/pprof/goroutine?debug=1", base+".goroutines.txt"),
+	)
 }
 
 // commandsASecond is how many commands Redis runs, whoever asks.

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	mostLeaders = 4   // pipelines under way at once, for each role
+	mostLeaders = 4   // pipelines under way at once, for most roles
 	mostCalls   = 128 // in a pipeline, so that none holds a connection for long
 )
 
@@ -21,6 +21,9 @@ type call struct {
 	script *script
 	key    string
 	args   []any
+	// item is what the script does one of many of: calls that differ in nothing
+	// else are one command, which answers for each. Nil where it does not.
+	item []any
 
 	reply *redis.Cmd
 }
@@ -31,15 +34,10 @@ func command(args ...any) *call { return &call{args: args} }
 // run makes a call of a script on a key.
 func (s *script) run(key string, args ...any) *call { return &call{script: s, key: key, args: args} }
 
-func (c *call) command(ctx context.Context, digest bool) *redis.Cmd {
-	if c.script == nil {
-		return redis.NewCmd(ctx, c.args...)
-	}
-	head := []any{"evalsha", c.script.digest, 1, c.key}
-	if !digest {
-		head = []any{"eval", c.script.source, 1, c.key}
-	}
-	return redis.NewCmd(ctx, append(head, c.args...)...)
+// of makes it a call of one of the things that its script does many of at once.
+func (c *call) of(item ...any) *call {
+	c.item = item
+	return c
 }
 
 // err is how Redis answered this call: nil, redis.Nil, an answer about the
@@ -71,6 +69,8 @@ type batcher struct {
 	client  redis.UniversalClient
 	breaker *breaker
 	timeout time.Duration
+	leading int                                  // pipelines at once, at most
+	calls   int                                  // in a pipeline, at most
 	took    func(context.Context, time.Duration) // hears of each round trip
 
 	mu      sync.Mutex
@@ -102,11 +102,11 @@ func (b *batcher) do(ctx context.Context, calls ...*call) error {
 }
 
 func (b *batcher) shares(ctx context.Context, calls []*call) error {
-	for len(calls) > mostCalls {
-		if err := b.share(ctx, calls[:mostCalls]); err != nil {
+	for len(calls) > b.calls {
+		if err := b.share(ctx, calls[:b.calls]); err != nil {
 			return err
 		}
-		calls = calls[mostCalls:]
+		calls = calls[b.calls:]
 	}
 	return b.share(ctx, calls)
 }
@@ -114,7 +114,7 @@ func (b *batcher) shares(ctx context.Context, calls []*call) error {
 func (b *batcher) share(ctx context.Context, calls []*call) error {
 	t := &ticket{calls: calls, done: make(chan struct{}), lead: make(chan []*ticket, 1)}
 	b.mu.Lock()
-	if b.leaders < mostLeaders {
+	if b.leaders < b.leading {
 		b.leaders++
 		b.mu.Unlock()
 		return b.lead(ctx, []*ticket{t})
@@ -163,7 +163,7 @@ func (b *batcher) lead(ctx context.Context, tickets []*ticket) error {
 // cut takes as much off the queue as fits into a pipeline. The lock is held.
 func (b *batcher) cut() []*ticket {
 	n, calls := 0, 0
-	for n < len(b.queue) && (n == 0 || calls+len(b.queue[n].calls) <= mostCalls) {
+	for n < len(b.queue) && (n == 0 || calls+len(b.queue[n].calls) <= b.calls) {
 		calls += len(b.queue[n].calls)
 		n++
 	}
@@ -201,17 +201,23 @@ func (b *batcher) exchange(ctx context.Context, calls []*call) error {
 }
 
 func (b *batcher) send(ctx context.Context, calls []*call, digest bool) {
-	if len(calls) == 1 {
-		calls[0].reply = calls[0].command(ctx, digest)
-		_ = b.client.Process(ctx, calls[0].reply) // the reply holds it
+	groups := together(calls)
+	if len(groups) == 1 {
+		command := groups[0].command(ctx, digest)
+		_ = b.client.Process(ctx, command) // the reply holds it
+		groups[0].answer(ctx, command)
 		return
 	}
 	pipe := b.client.Pipeline()
-	for _, c := range calls {
-		c.reply = c.command(ctx, digest)
-		_ = pipe.Process(ctx, c.reply)
+	commands := make([]*redis.Cmd, len(groups))
+	for i, g := range groups {
+		commands[i] = g.command(ctx, digest)
+		_ = pipe.Process(ctx, commands[i])
 	}
 	_, _ = pipe.Exec(ctx) // each reply holds its own
+	for i, g := range groups {
+		g.answer(ctx, commands[i])
+	}
 }
 
 // replied returns the integer of a reply.

@@ -51,7 +51,7 @@
 //	session:{<id>}                          last use, a hint        7 d
 //	rl:<policy>:<limit>/<window>:{<key>}    sliding log             the window
 //	rl-resets                               resets of limits        1 h
-//	presence:{<shard>}:conns:<user>         connection → node       2 h
+//	presence:{<shard>}:conns                who is connected        10 min
 //	presence:{<shard>}:node:<node>          what a node holds       10 min
 //	presence:{<shard>}:online               who is online           10 min
 //	presence:{<shard>}:leaving              when graces end         10 min

@@ -12,7 +12,6 @@ import (
 )
 
 const (
-	connsTTL     = 2 * time.Hour // a stream lives an hour at most
 	presenceTTL  = 10 * time.Minute
 	wholeTTL     = 10 * time.Second // renewed with each report of any node
 	sweptTTL     = time.Hour
@@ -47,9 +46,10 @@ func (c *Connections) Run(ctx context.Context) {
 }
 
 func (c *Connections) message(_, payload string) {
-	user, online, ok := strings.Cut(payload, " ")
-	if ok {
-		c.listen.Flipped(talk.UserID(user), online == "1")
+	for line := range strings.SplitSeq(payload, "\n") {
+		if user, online, ok := strings.Cut(line, " "); ok {
+			c.listen.Flipped(talk.UserID(user), online == "1")
+		}
 	}
 }
 
@@ -67,7 +67,11 @@ func (c *Connections) Open(ctx context.Context, node string, conn talk.Connectio
 }
 
 func (c *Connections) opening(node string, conn talk.Connection) *call {
-	return scriptOpen.run(c.shard(conn.User), string(conn.User), conn.ID, node, jitter(connsTTL).Milliseconds(), presenceTTL.Milliseconds())
+	return scriptOpen.run(c.shard(conn.User), node, presenceTTL.Milliseconds()).of(string(conn.User), conn.ID)
+}
+
+func (c *Connections) closing(node string, conn talk.Connection, grace time.Duration) *call {
+	return scriptClose.run(c.shard(conn.User), node, grace.Milliseconds(), presenceTTL.Milliseconds()).of(string(conn.User), conn.ID)
 }
 
 // swept is ErrNodeSwept where a script refused the node.
@@ -81,7 +85,7 @@ func swept(c *call) error {
 
 // Close takes a connection away.
 func (c *Connections) Close(ctx context.Context, node string, conn talk.Connection, grace time.Duration) (int, error) {
-	closing := scriptClose.run(c.shard(conn.User), string(conn.User), conn.ID, node, grace.Milliseconds(), presenceTTL.Milliseconds())
+	closing := c.closing(node, conn, grace)
 	if err := c.redis.presence.do(ctx, closing); err != nil {
 		return 0, err
 	}
@@ -209,7 +213,7 @@ func (c *Connections) replace(ctx context.Context, shard int, node string, own [
 	}
 	for member := range extra {
 		user, id, _ := strings.Cut(member, " ")
-		calls = append(calls, scriptClose.run(c.redis.keys.presence(shard), user, id, node, lostGrace.Milliseconds(), presenceTTL.Milliseconds()))
+		calls = append(calls, c.closing(node, talk.Connection{User: talk.UserID(user), ID: id}, lostGrace))
 	}
 	c.redis.drift[shard].Store(int64(len(calls)))
 	for part := range slices.Chunk(calls, presenceMost) {

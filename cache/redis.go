@@ -53,6 +53,9 @@ func newRedis(client redis.UniversalClient, servers []string, config Config) (*R
 	r.limiter = r.role(RoleLimiter, r.trust.raise)
 	r.bus = r.role(RoleBus, func() {})
 	r.presence = r.role(RolePresence, func() {})
+	// Who comes and goes while a trip is under way goes together with the next:
+	// Redis does many of them for little more than one.
+	r.presence.leading, r.presence.calls = 1, 4*mostCalls
 	var err error
 	if r.metrics, err = newMetrics(config.Meter, r); err != nil {
 		return r, err
@@ -68,7 +71,7 @@ func (r *Redis) role(role Role, opened func()) *batcher {
 		opened()
 	})
 	where := metric.WithAttributeSet(attribute.NewSet(attribute.String("role", string(role))))
-	return &batcher{client: r.client, breaker: b, timeout: r.config.Timeout, took: func(ctx context.Context, took time.Duration) {
+	return &batcher{client: r.client, breaker: b, timeout: r.config.Timeout, leading: mostLeaders, calls: mostCalls, took: func(ctx context.Context, took time.Duration) {
 		r.metrics.trips.Record(ctx, took.Seconds(), where)
 	}}
 }

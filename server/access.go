@@ -40,8 +40,11 @@ func (s *Server) access(next connect.ServerFunc) connect.ServerFunc {
 		if q.id == "" {
 			q.id = newRequestID()
 		}
-		start := time.Now()
+		start := q.start()
 		err := next(ctx, spec, stream)
+		if q.goesOn() {
+			return err
+		}
 		s.record(ctx, q, spec.Procedure, err, time.Since(start))
 		s.denied(ctx, q, spec.Procedure, err)
 		return err

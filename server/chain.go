@@ -18,6 +18,7 @@ func (s *Server) chain() []link {
 		{"access log", "one record per call, with the code that the caller got", s.access},
 		{"translate", "failures become wire errors, so that the two above see codes", translate},
 		{"recover", "a panic of anything below becomes an internal error", s.recover},
+		{"ending", "what is below was passed when a stream began, and not again when it ends", ending},
 		{"deadline", "bounds all that may wait below; nothing above waits", deadline},
 		{"identify", "says who calls, without a query, so that limits can count by user", s.identify},
 		{"rate limit", "before anything is paid for the payload; refuses the anonymous by address", s.limit},

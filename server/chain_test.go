@@ -29,7 +29,7 @@ func TestChain(t *testing.T) {
 				t.Errorf("%s: no reason or no interceptor", l.name)
 			}
 		}
-		want := "otel → access log → translate → recover → deadline → identify → rate limit → authorize → validate → stream"
+		want := "otel → access log → translate → recover → ending → deadline → identify → rate limit → authorize → validate → stream"
 		if got := strings.Join(names, " → "); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -39,6 +41,9 @@ type heldWriter struct {
 	conn    net.Conn      // of HTTP/1.1; nil of HTTP/2
 	begun   bool          // the head is written, and it says chunked
 	until   time.Time     // the deadline of conn's writes is not before
+	ignored bool          // what is written is not sent
+	alone   bool          // conn may leave net/http, and after takeConn it has
+	taken   bool
 }
 
 var heldBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -60,6 +65,9 @@ func newHeldWriter(w http.ResponseWriter, r *http.Request) *heldWriter {
 	held := &heldWriter{ResponseWriter: w, control: http.NewResponseController(w)}
 	if r.ProtoMajor == 1 && r.ProtoMinor == 1 {
 		held.conn, _ = r.Context().Value(connKey{}).(net.Conn)
+		// gRPC ends with trailers, which net/http writes.
+		kind, web := r.Header.Get("Content-Type"), "application/grpc-web"
+		held.alone = held.conn != nil && (!strings.HasPrefix(kind, "application/grpc") || strings.HasPrefix(kind, web))
 	}
 	return held
 }
@@ -67,8 +75,27 @@ func newHeldWriter(w http.ResponseWriter, r *http.Request) *heldWriter {
 // Unwrap is for http.ResponseController.
 func (w *heldWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// Header returns the headers. Where nothing is sent, or the head was sent by
+// net/http and the connection has left it, they are nobody's.
+func (w *heldWriter) Header() http.Header {
+	if w.ignored || w.ResponseWriter == nil {
+		return http.Header{}
+	}
+	return w.ResponseWriter.Header()
+}
+
+// WriteHeader writes the head, unless it was.
+func (w *heldWriter) WriteHeader(code int) {
+	if !w.ignored && !w.begun {
+		w.ResponseWriter.WriteHeader(code)
+	}
+}
+
 // Write writes, or keeps what is to be written.
 func (w *heldWriter) Write(b []byte) (int, error) {
+	if w.ignored {
+		return len(b), nil
+	}
 	if w.held != nil {
 		return w.held.Write(b)
 	}
@@ -77,7 +104,7 @@ func (w *heldWriter) Write(b []byte) (int, error) {
 
 // Flush sends what was written, unless it is held.
 func (w *heldWriter) Flush() {
-	if w.held == nil {
+	if w.held == nil && !w.ignored {
 		_ = w.control.Flush() // who writes next hears of it
 	}
 }
@@ -140,6 +167,9 @@ func (w *heldWriter) release() (err error) {
 // flushed sends what was held by net/http.
 func (w *heldWriter) flushed(held *bytes.Buffer) error {
 	w.within(writeWithin)
+	if w.alone {
+		w.ResponseWriter.Header().Set("Connection", "close") // no other request comes after the stream
+	}
 	_, err := w.ResponseWriter.Write(held.Bytes()[chunkHead:]) //nolint:gosec // no page: messages, of a type that says so
 	if err == nil {
 		err = w.control.Flush()
@@ -175,4 +205,40 @@ func (w *heldWriter) chunk(held *bytes.Buffer) error {
 func (w *heldWriter) drop() { w.held = nil }
 
 // within bounds the writes that come after the last release.
-func (w *heldWriter) within(d time.Duration) { _ = w.control.SetWriteDeadline(time.Now().Add(d)) }
+func (w *heldWriter) within(d time.Duration) {
+	if !w.taken {
+		_ = w.control.SetWriteDeadline(time.Now().Add(d))
+	}
+}
+
+// takeConn takes the connection from net/http, with its buffers, and lets go of
+// all that belonged to the call. It reports whether that could be.
+func (w *heldWriter) takeConn() bool {
+	if !w.alone || !w.begun {
+		return false
+	}
+	conn, _, err := w.control.Hijack()
+	if err != nil {
+		return false
+	}
+	w.conn, w.taken = conn, true
+	w.ResponseWriter, w.control = nil, nil
+	return true
+}
+
+// watch calls gone when the other side has closed the connection. What it says
+// instead is not listened to, as by net/http.
+func (w *heldWriter) watch(gone func()) {
+	var one [1]byte
+	if n, _ := w.conn.Read(one[:]); n == 0 {
+		gone()
+	}
+}
+
+// finish sends what was held, and the last chunk.
+func (w *heldWriter) finish() {
+	if err := w.release(); err == nil {
+		_ = w.conn.SetWriteDeadline(time.Now().Add(writeWithin))
+		_, _ = io.WriteString(w.conn, "0\r\n\r\n") // who is gone does not need it
+	}
+}

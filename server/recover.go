@@ -24,19 +24,22 @@ func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 // calls go on.
 func (s *Server) recover(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) (err error) {
-		defer func() {
-			value := recover()
-			if value == nil {
-				return
-			}
-			if abort, ok := value.(error); ok && errors.Is(abort, http.ErrAbortHandler) {
-				panic(value) // net/http's own way to drop a connection
-			}
-			caught := &panicError{value: value, stack: debug.Stack()}
-			requestFrom(ctx).cause = caught
-			s.config.Telemetry.panicked(ctx)
-			err = internalError(requestFrom(ctx).id, caught)
-		}()
+		defer s.caught(ctx, &err)
 		return next(ctx, spec, stream)
 	}
+}
+
+// caught makes an internal error of a panic. It is deferred.
+func (s *Server) caught(ctx context.Context, err *error) {
+	value := recover()
+	if value == nil {
+		return
+	}
+	if abort, ok := value.(error); ok && errors.Is(abort, http.ErrAbortHandler) {
+		panic(value) // net/http's own way to drop a connection
+	}
+	caught := &panicError{value: value, stack: debug.Stack()}
+	requestFrom(ctx).cause = caught
+	s.config.Telemetry.panicked(ctx)
+	*err = internalError(requestFrom(ctx).id, caught)
 }

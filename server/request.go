@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"connectrpc.com/connect/v2"
@@ -40,6 +41,10 @@ type request struct {
 	writer *heldWriter          // of a stream over HTTP
 
 	losses talk.Losses
+	began   time.Time // the call
+	ongoing *ongoing  // the stream that goes on without its call, or went
+	ended   bool      // it has, and the chain is passed for its end
+	failed  error     // how
 
 	reason string // of the error that was answered
 	cause  error  // of an internal error, for the log

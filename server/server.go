@@ -94,6 +94,7 @@ type Server struct {
 	http    *http.Server
 
 	streams   *streams
+	carried   carried
 	draining  atomic.Bool
 	drained   chan struct{} // closed when draining begins
 	drainOnce sync.Once
@@ -209,6 +210,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.setHeaders(w.Header(), r, q)
 	s.handler.ServeHTTP(w, r.WithContext(withRequest(r.Context(), q)))
+	if q.goesOn() {
+		s.carryOn(r, q)
+	}
 }
 
 // ours reports whether path is inside one of our services.
@@ -284,7 +288,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.streams.leave(leaveOver)
 	ctx, cancel := context.WithTimeout(ctx, shutdownMost)
 	defer cancel()
-	err := s.http.Shutdown(ctx)
+	err := errors.Join(s.carried.wait(ctx), s.http.Shutdown(ctx))
+	s.carried.close()
 	return errors.Join(err, s.http.Close())
 }
 

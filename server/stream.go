@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/free2talk/free2talk/server/talk"
 )
@@ -59,39 +60,95 @@ func codecOf(ctx context.Context) (json bool) {
 	return ok && info.Codec == connect.CodecNameJSON
 }
 
-// run serves one stream from src until it ends.
-func (s *streams) run(ctx context.Context, src source) error {
+// run begins a stream from src. Where the transport allows it, the stream goes
+// on once the call has returned, with errGoesOn; else until it ends.
+func (s *streams) run(ctx context.Context, src source) (err error) {
 	q := requestFrom(ctx)
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	done, err := s.open(q, end)
+	o, err := s.open(q)
 	if err != nil {
 		return err
 	}
-	defer done()
+	on := &ongoing{
+		streams: s, entry: o, src: src,
+		sender: sender{stream: q.stream, writer: q.writer, json: codecOf(ctx)},
+		life:   time.AfterFunc(streamLife(), func() { s.end(o, goneAway{after: comeBack()}) }),
+	}
+	on.until, _ = ctx.Deadline()
+	ctx, release := s.under(ctx, o)
+	defer release()
+	defer func() {
+		if !errors.Is(err, errGoesOn) {
+			on.close()
+		}
+	}()
 	if err := s.still(ctx, q); err != nil {
 		return err
 	}
-	life := time.AfterFunc(streamLife(), func() { end(goneAway{after: comeBack()}) })
-	defer life.Stop()
-	defer src.close()
-	sender := &sender{stream: q.stream, writer: q.writer, json: codecOf(ctx)}
-	defer sender.last()
-	quiet := &silence{}
-	defer quiet.broken()
 	batch, err := src.first(ctx)
 	if err != nil && len(batch) == 0 {
 		return s.unbegun(ctx, src, err)
 	}
+	if sent := on.sender.send(batch...); sent != nil {
+		return sent
+	}
+	if err != nil {
+		return on.ending(ctx, err)
+	}
+	if q.writer == nil || !q.writer.begun {
+		return on.wait(ctx)
+	}
+	if info, ok := connect.CallInfoForServerContext(ctx); ok {
+		on.sent, on.received = info.SendStats, info.ReceiveStats
+	}
+	q.goOn(on)
+	return errGoesOn
+}
+
+// ongoing is a stream that has begun. It holds nothing of the call that began it.
+type ongoing struct {
+	streams *streams
+	entry   *openStream
+	src     source
+	sender  sender
+	life    *time.Timer
+	until   time.Time // the call's deadline; or zero
+
+	sent, received connect.MessageStats // as the call said
+}
+
+// goesOn serves the stream until it ends.
+func (on *ongoing) goesOn(ctx context.Context) error {
+	defer on.close()
+	if !on.until.IsZero() && time.Until(on.until) < streamLongest { // else its life ends before
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, on.until)
+		defer cancel()
+	}
+	ctx, release := on.streams.under(ctx, on.entry)
+	defer release()
+	return on.wait(ctx)
+}
+
+// wait sends what comes, until the stream ends.
+func (on *ongoing) wait(ctx context.Context) error {
+	quiet := &silence{}
+	defer quiet.broken()
 	for {
-		if sent := sender.send(batch...); sent != nil {
+		batch, err := quiet.await(ctx, on.src)
+		if sent := on.sender.send(batch...); sent != nil {
 			return sent
 		}
 		if err != nil {
-			return s.ending(ctx, sender, src, err)
+			return on.ending(ctx, err)
 		}
-		batch, err = quiet.await(ctx, src)
 	}
+}
+
+func (on *ongoing) close() {
+	on.sender.last()
+	on.src.close()
+	on.life.Stop()
+	on.streams.close(on.entry)
 }
 
 // unbegun is the error of a stream that ends before its first message, which
@@ -170,12 +227,12 @@ func (s *silence) broken() {
 }
 
 // ending says goodbye as err wants it.
-func (s *streams) ending(ctx context.Context, sender *sender, src source, err error) error {
+func (on *ongoing) ending(ctx context.Context, err error) error {
 	if ctx.Err() != nil && !errors.Is(err, io.EOF) {
 		err = context.Cause(ctx)
 	}
 	if after, away := awayAfter(err); away {
-		return sender.send(src.goAway(after))
+		return on.sender.send(on.src.goAway(after))
 	}
 	switch {
 	case errors.Is(err, io.EOF):
@@ -183,7 +240,7 @@ func (s *streams) ending(ctx context.Context, sender *sender, src source, err er
 	case errors.Is(err, talk.ErrSessionRevoked):
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellWithin)
 		defer cancel()
-		if sent := sender.send(src.farewell(last)...); sent != nil {
+		if sent := on.sender.send(on.src.farewell(last)...); sent != nil {
 			return sent
 		}
 	}
@@ -231,11 +288,19 @@ func (s *sender) send(batch ...any) error {
 	return err
 }
 
-// one sends a message. The first goes by Connect, which writes the head; of the
-// others, those that are spelled out already need no more than their envelope.
+// one sends a message. The first goes by Connect, which writes the head; the
+// others need no more than their envelope.
 func (s *sender) one(message any) error {
-	if f, ok := message.(*frame); ok && s.writer != nil && s.writer.begun {
-		return s.writer.envelope(f, s.json)
+	if s.writer == nil || !s.writer.begun {
+		return s.stream.Send(message)
 	}
-	return s.stream.Send(message)
+	f, spelt := message.(*frame)
+	if !spelt {
+		body, err := spell(message.(proto.Message), s.json) //nolint:errcheck,forcetypeassert // sources send nothing else
+		if err != nil {
+			return err
+		}
+		f = &frame{body: body}
+	}
+	return s.writer.envelope(f, s.json)
 }

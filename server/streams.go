@@ -60,17 +60,46 @@ func newStreams(limits StreamLimits) *streams {
 	}
 }
 
-// openStream is one of them.
+// openStream is one of them. What is not set at once is guarded by the lock of
+// streams.
 type openStream struct {
 	caller talk.Caller
 	known  bool
 	peer   string
-	end    context.CancelCauseFunc
+	cancel context.CancelCauseFunc // of the context that the stream runs in
+	cause  error                   // of its end, once it is told to end
 }
 
-// open counts a stream in, or refuses it. What it returns takes it out again.
-func (s *streams) open(q *request, end context.CancelCauseFunc) (done func(), err error) {
-	o := &openStream{caller: q.caller, known: q.known, peer: addressKey(q.address), end: end}
+// tell has the stream end. The lock is held.
+func (o *openStream) tell(cause error) {
+	if o.cause == nil {
+		o.cause = cause
+	}
+	o.cancel(o.cause)
+}
+
+// end has a stream end.
+func (s *streams) end(o *openStream, cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o.tell(cause)
+}
+
+// under returns the context in which a stream goes on, which ends with the
+// stream, whenever that was told to; and what releases it.
+func (s *streams) under(ctx context.Context, o *openStream) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o.cancel = cancel; o.cause != nil {
+		cancel(o.cause)
+	}
+	return ctx, func() { cancel(nil) }
+}
+
+// open counts a stream in, or refuses it.
+func (s *streams) open(q *request) (*openStream, error) {
+	o := &openStream{caller: q.caller, known: q.known, peer: addressKey(q.address), cancel: func(error) {}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -90,7 +119,7 @@ func (s *streams) open(q *request, end context.CancelCauseFunc) (done func(), er
 		}
 		s.sessions[o.caller.SessionID][o] = struct{}{}
 	}
-	return func() { s.close(o) }, nil
+	return o, nil
 }
 
 func (s *streams) close(o *openStream) {
@@ -120,7 +149,7 @@ func (s *streams) revoked(ids ...talk.SessionID) {
 	defer s.mu.Unlock()
 	for _, id := range ids {
 		for o := range s.sessions[id] {
-			o.end(talk.ErrSessionRevoked)
+			o.tell(talk.ErrSessionRevoked)
 		}
 	}
 }
@@ -146,10 +175,10 @@ func (s *streams) sendAway(spread time.Duration) {
 	for o := range s.all {
 		away := goneAway{after: comeBack()}
 		if spread <= 0 {
-			o.end(away)
+			o.tell(away)
 			continue
 		}
-		time.AfterFunc(rand.N(spread), func() { o.end(away) })
+		time.AfterFunc(rand.N(spread), func() { s.end(o, away) })
 	}
 }
 

@@ -345,17 +345,47 @@ func (t *Telemetry) interceptor(s *Server) (connect.ServerInterceptor, error) {
 		return nil, err
 	}
 	// The span is outside: what is counted inside carries it as its example.
-	return func(next connect.ServerFunc) connect.ServerFunc { return traced(count(next)) }, nil
+	return func(next connect.ServerFunc) connect.ServerFunc {
+		counted := count(next)
+		return ofBeginnings(traced, counted)
+	}, nil
+}
+
+// ofBeginnings has no spans of how streams end: the span of one that goes on
+// without its call is that of its beginning, which went well.
+func ofBeginnings(traced connect.ServerInterceptor, counted connect.ServerFunc) connect.ServerFunc {
+	begun := traced(func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		if err := counted(ctx, spec, stream); !requestFrom(ctx).goesOn() {
+			return err
+		}
+		return nil
+	})
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		if requestFrom(ctx).ended {
+			return counted(ctx, spec, stream)
+		}
+		return begun(ctx, spec, stream)
+	}
 }
 
 func (t *Telemetry) count(s *Server) connect.ServerInterceptor {
 	return func(next connect.ServerFunc) connect.ServerFunc {
 		return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 			labels := &s.rulesFor(spec.Procedure).measures
-			t.inFlight.Add(ctx, 1, labels.method)
-			defer t.inFlight.Add(ctx, -1, labels.method)
-			start := time.Now()
+			q := requestFrom(ctx)
+			if !q.ended { // else it was counted when it began
+				t.inFlight.Add(ctx, 1, labels.method)
+			}
+			defer func() {
+				if !q.goesOn() {
+					t.inFlight.Add(ctx, -1, labels.method)
+				}
+			}()
+			start := q.start()
 			err := next(ctx, spec, stream)
+			if q.goesOn() {
+				return err
+			}
 			code := connect.Code(0)
 			if err != nil {
 				code = connect.CodeOf(err)

@@ -60,8 +60,8 @@ const (
 func translate(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 		err := next(ctx, spec, &readingStream{ServerStream: stream})
-		if err == nil {
-			return nil
+		if err == nil || requestFrom(ctx).goesOn() {
+			return err
 		}
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w: %w", err, ctx.Err()) // not every driver says that the context was why

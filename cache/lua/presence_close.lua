@@ -1,36 +1,81 @@
--- presence_close: take a connection away; who has none left is leaving.
+-- presence_close: take connections away; who has none left is leaving.
 --
 --   KEYS[1]  shard   presence:{s}: in front of everything of the shard
---   ARGV[1]  user
---   ARGV[2]  connection
---   ARGV[3]  node
---   ARGV[4]  grace   ms until the user goes offline, >= 0
---   ARGV[5]  lasts   ms of what every node's reports renew, > 0
+--   ARGV[1]  node
+--   ARGV[2]  grace   ms until the users go offline, >= 0
+--   ARGV[3]  lasts   ms of what every node's reports renew, > 0
+--   ARGV[4…] user, connection; again for each, a hundred at most
 --
--- Returns how many connections the user has left, or -1 where this one was not
--- known: then it is not for the caller to say that the user is leaving.
+-- Returns for each how many connections the user has left, or -1 where this one
+-- was not known: then it is not for the caller to say that the user is leaving.
 local base = KEYS[1]
-local conns = base .. 'conns:' .. ARGV[1]
-local known = redis.call('HDEL', conns, ARGV[2])
-redis.call('SREM', base .. 'node:' .. ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
-local left = redis.call('HLEN', conns)
-if left > 0 then
-  return left
+local conns, answers, members, users = base .. 'conns', {}, {}, {}
+for i = 4, #ARGV, 2 do
+  local n = #users + 1
+  users[n], members[n] = ARGV[i], ARGV[i] .. ' ' .. ARGV[i + 1]
 end
-if redis.call('EXISTS', base .. 'swept:' .. ARGV[3]) == 1 then
-  return -1
-end
-if ARGV[4] == '0' and redis.call('EXISTS', base .. 'whole') == 1 then
-  redis.call('ZREM', base .. 'leaving', ARGV[1])
-  if redis.call('ZREM', base .. 'online', ARGV[1]) == 1 then
-    redis.call('PUBLISH', base .. 'flips', ARGV[1] .. ' 0')
+local known = redis.call('HMGET', conns, unpack(users))
+local swept = redis.call('EXISTS', base .. 'swept:' .. ARGV[1]) == 1
+local held, gone, lost, sets = {}, {}, {}, {}
+for n, user in ipairs(users) do
+  local conn, ids = ARGV[2 * n + 3], held[user] or known[n] or ''
+  local mine, left = ids == conn, 0
+  held[user] = ''
+  if not mine then
+    local others = {}
+    for id in string.gmatch(ids, '%S+') do
+      if id == conn then
+        mine = true
+      else
+        left = left + 1
+        others[left] = id
+      end
+    end
+    held[user] = table.concat(others, ' ')
   end
-  return 0
+  answers[n] = left
+  if left > 0 then
+    sets[#sets + 1], sets[#sets + 2] = user, held[user]
+  else
+    lost[#lost + 1] = user
+    if not swept then
+      gone[#gone + 1] = user
+    end
+    if swept or not mine then
+      answers[n] = -1
+    end
+  end
+end
+if #sets > 0 then
+  redis.call('HSET', conns, unpack(sets))
+end
+if #lost > 0 then
+  redis.call('HDEL', conns, unpack(lost)) -- after those of whom one was left before their last went
+end
+redis.call('SREM', base .. 'node:' .. ARGV[1], unpack(members))
+if #gone == 0 then
+  return answers
+end
+if ARGV[2] == '0' and redis.call('EXISTS', base .. 'whole') == 1 then
+  local online, flips = redis.call('ZMSCORE', base .. 'online', unpack(gone)), {}
+  for n, user in ipairs(gone) do
+    if online[n] then
+      flips[#flips + 1] = user .. ' 0'
+    end
+  end
+  redis.call('ZREM', base .. 'leaving', unpack(gone))
+  if #flips > 0 then
+    redis.call('ZREM', base .. 'online', unpack(gone))
+    redis.call('PUBLISH', base .. 'flips', table.concat(flips, '\n'))
+  end
+  return answers
 end
 local now = redis.call('TIME')
-redis.call('ZADD', base .. 'leaving', now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[4], ARGV[1])
-redis.call('PEXPIRE', base .. 'leaving', ARGV[5])
-if known == 0 then
-  return -1
+-- spelled once: Lua would spell it for each, and slowly
+local at, leaving = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2]), {}
+for _, user in ipairs(gone) do
+  leaving[#leaving + 1], leaving[#leaving + 2] = at, user
 end
-return 0
+redis.call('ZADD', base .. 'leaving', unpack(leaving))
+redis.call('PEXPIRE', base .. 'leaving', ARGV[3])
+return answers

@@ -10,12 +10,19 @@ if redis.call('EXISTS', base .. 'whole') == 0 then
 end
 local now = redis.call('TIME')
 local due = redis.call('ZRANGEBYSCORE', base .. 'leaving', '-inf', now[1] * 1000 + math.floor(now[2] / 1000), 'LIMIT', 0, ARGV[1])
-local gone = {}
-for _, user in ipairs(due) do
-  redis.call('ZREM', base .. 'leaving', user)
-  if redis.call('HLEN', base .. 'conns:' .. user) == 0 and redis.call('ZREM', base .. 'online', user) == 1 then
-    redis.call('PUBLISH', base .. 'flips', user .. ' 0')
-    gone[#gone + 1] = user
+if #due == 0 then
+  return {}
+end
+local online, conns = redis.call('ZMSCORE', base .. 'online', unpack(due)), redis.call('HMGET', base .. 'conns', unpack(due))
+local gone, flips = {}, {}
+for n, user in ipairs(due) do
+  if online[n] and not conns[n] then
+    gone[#gone + 1], flips[#flips + 1] = user, user .. ' 0'
   end
+end
+redis.call('ZREM', base .. 'leaving', unpack(due))
+if #gone > 0 then
+  redis.call('ZREM', base .. 'online', unpack(gone))
+  redis.call('PUBLISH', base .. 'flips', table.concat(flips, '\n'))
 end
 return gone

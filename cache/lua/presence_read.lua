@@ -9,12 +9,13 @@ local base = KEYS[1]
 if redis.call('EXISTS', base .. 'whole') == 0 then
   return {}
 end
-local all = {}
-for i = 2, #ARGV do
-  if ARGV[1] == 'online' then
-    all[i - 1] = redis.call('ZSCORE', base .. 'online', ARGV[i]) and 1 or 0
-  else
-    all[i - 1] = redis.call('EXISTS', base .. 'conns:' .. ARGV[i])
-  end
+local found
+if ARGV[1] == 'online' then
+  found = redis.call('ZMSCORE', base .. 'online', unpack(ARGV, 2))
+else
+  found = redis.call('HMGET', base .. 'conns', unpack(ARGV, 2))
 end
-return all
+for i, there in ipairs(found) do
+  found[i] = there and 1 or 0
+end
+return found

@@ -13,11 +13,17 @@ local base = KEYS[1]
 if redis.call('EXISTS', base .. 'swept:' .. ARGV[1]) == 1 then
   return -1
 end
-if redis.call('SCARD', base .. 'node:' .. ARGV[1]) ~= tonumber(ARGV[2]) then
+local node = base .. 'node:' .. ARGV[1]
+local count = redis.call('SCARD', node)
+if count > 0 and redis.call('EXISTS', base .. 'conns') == 0 then
+  redis.call('UNLINK', node) -- evicted by itself: all of the node's are added again
+  count = -1
+end
+if count ~= tonumber(ARGV[2]) then
   redis.call('SREM', base .. 'reported', ARGV[1])
   return -2
 end
-for _, key in ipairs({'node:' .. ARGV[1], 'online', 'leaving'}) do
+for _, key in ipairs({'node:' .. ARGV[1], 'conns', 'online', 'leaving'}) do
   redis.call('PEXPIRE', base .. key, ARGV[3])
 end
 redis.call('SADD', base .. 'reported', ARGV[1])

@@ -14,17 +14,41 @@ local base = KEYS[1]
 redis.call('SET', base .. 'swept:' .. ARGV[1], '1', 'PX', ARGV[5])
 redis.call('SREM', base .. 'reported', ARGV[1])
 local now = redis.call('TIME')
-local at = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2]
+local at = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[2])
 local taken = redis.call('SPOP', base .. 'node:' .. ARGV[1], ARGV[3])
 local last = {redis.call('SCARD', base .. 'node:' .. ARGV[1])}
-for _, member in ipairs(taken) do
-  local user, conn = string.match(member, '^(%S+) (%S+)$')
-  local conns = base .. 'conns:' .. user
-  redis.call('HDEL', conns, conn)
-  if redis.call('HLEN', conns) == 0 then
-    redis.call('ZADD', base .. 'leaving', at, user)
-    last[#last + 1] = user
+if #taken == 0 then
+  return last
+end
+local conns, users, ids = base .. 'conns', {}, {}
+for n, member in ipairs(taken) do
+  users[n], ids[n] = string.match(member, '^(%S+) (%S+)$')
+end
+local known, held = redis.call('HMGET', conns, unpack(users)), {}
+for n, user in ipairs(users) do
+  local others = {}
+  for id in string.gmatch(held[user] or known[n] or '', '%S+') do
+    if id ~= ids[n] then
+      others[#others + 1] = id
+    end
+  end
+  held[user] = table.concat(others, ' ')
+end
+local sets, lost, leaving = {}, {}, {}
+for user, left in pairs(held) do
+  if left == '' then
+    lost[#lost + 1], last[#last + 1] = user, user
+    leaving[#leaving + 1], leaving[#leaving + 2] = at, user
+  else
+    sets[#sets + 1], sets[#sets + 2] = user, left
   end
 end
-redis.call('PEXPIRE', base .. 'leaving', ARGV[4])
+if #sets > 0 then
+  redis.call('HSET', conns, unpack(sets))
+end
+if #lost > 0 then
+  redis.call('HDEL', conns, unpack(lost))
+  redis.call('ZADD', base .. 'leaving', unpack(leaving))
+  redis.call('PEXPIRE', base .. 'leaving', ARGV[4])
+end
 return last

@@ -159,13 +159,15 @@ func (p *Presence) Attach(ctx context.Context, user talk.UserID, _ talk.SessionI
 		name := p.named()
 		p.mu.Unlock()
 		if mine {
-			p.detach(context.WithoutCancel(ctx), name, conn, atOnce)
+			p.detach(name, conn, atOnce)
 		}
 	}
 }
 
-func (p *Presence) detach(ctx context.Context, name string, conn talk.Connection, atOnce bool) {
-	ctx, cancel := context.WithTimeout(ctx, closeWithin)
+// detach has a context of its own: that of the call would keep the call, for as
+// long as somebody is connected.
+func (p *Presence) detach(name string, conn talk.Connection, atOnce bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	grace := p.Grace
 	if atOnce {

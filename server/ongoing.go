@@ -1,0 +1,159 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect/v2"
+)
+
+// errGoesOn is what a call returns whose stream goes on without it.
+//
+// A stream is quiet for most of its life, and what it holds then is what it
+// costs. So it does not wait where it began, at the bottom of a chain of calls
+// whose stack is five kilobytes deep, below everything that was needed to read
+// one request. The call begins the stream and returns; the stream goes on at
+// the top, where net/http has called the server; over HTTP/1.1 without
+// net/http, whose buffers are larger than all that is left. When the stream ends
+// the chain is passed once more, with nothing but how it ended: so it is logged,
+// counted and told as every other call.
+var errGoesOn = errors.New("the stream goes on")
+
+// goOn notes that the stream goes on once the call has returned.
+func (q *request) goOn(on *ongoing) {
+	q.ongoing = on
+	q.writer.ignored = true // what Connect writes as the end of the call is not the end
+	q.stream, on.sender.stream = nil, nil
+}
+
+// goesOn reports whether the call returns without an end.
+func (q *request) goesOn() bool { return q.ongoing != nil && !q.ended }
+
+// start is when the call came; of a stream that ends, when it began.
+func (q *request) start() time.Time {
+	if q.began.IsZero() {
+		q.began = time.Now()
+	}
+	return q.began
+}
+
+// carryOn serves a stream whose call has returned.
+func (s *Server) carryOn(r *http.Request, q *request) {
+	if q.writer.takeConn() {
+		s.carried.add(q.writer)
+		go s.carryAlone(bare(r), q)
+		return
+	}
+	q.failed = s.goesOn(withRequest(r.Context(), q), q)
+	s.end(r, q)
+}
+
+// carryAlone serves a stream that has a connection to itself.
+func (s *Server) carryAlone(r *http.Request, q *request) {
+	defer s.carried.done(q.writer)
+	ctx, gone := context.WithCancel(withRequest(context.Background(), q))
+	defer gone()
+	go q.writer.watch(gone)
+	q.failed = s.goesOn(ctx, q)
+	q.writer.hold()
+	s.end(r.WithContext(ctx), q)
+	q.writer.finish()
+}
+
+// bare is what a request needs to be answered once more. It does not keep what
+// net/http has of it.
+func bare(r *http.Request) *http.Request {
+	return &http.Request{
+		Method: r.Method, URL: r.URL, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
+		Header: r.Header, Body: http.NoBody, Host: r.Host, RemoteAddr: r.RemoteAddr,
+	}
+}
+
+// goesOn runs the stream until it ends, and says how it ended.
+func (s *Server) goesOn(ctx context.Context, q *request) (err error) {
+	defer s.caught(ctx, &err)
+	return q.ongoing.goesOn(ctx)
+}
+
+// end passes the chain once more, for the end of a stream.
+func (s *Server) end(r *http.Request, q *request) {
+	q.ended, q.writer.ignored = true, false
+	again := r.WithContext(withRequest(r.Context(), q))
+	again.Body = http.NoBody // it was read
+	s.rpc.ServeHTTP(q.writer, again)
+}
+
+// ending is where a stream that went on without its call ends.
+func ending(next connect.ServerFunc) connect.ServerFunc {
+	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
+		q := requestFrom(ctx)
+		if !q.ended {
+			return next(ctx, spec, stream)
+		}
+		if info, ok := connect.CallInfoForServerContext(ctx); ok {
+			info.SendStats, info.ReceiveStats = q.ongoing.sent, q.ongoing.received
+		}
+		// The head was sent long ago. Connect is to know it: what ends the stream goes into the body.
+		_ = stream.SendHeaders()
+		return q.failed
+	}
+}
+
+// carried are the streams that have connections to themselves, of which
+// [http.Server] does not know.
+type carried struct {
+	mu   sync.Mutex
+	all  map[*heldWriter]struct{}
+	none chan struct{} // closed when the last one is gone, where somebody waits
+}
+
+func (c *carried) add(w *heldWriter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = map[*heldWriter]struct{}{}
+	}
+	c.all[w] = struct{}{}
+}
+
+func (c *carried) done(w *heldWriter) {
+	_ = w.conn.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if delete(c.all, w); len(c.all) == 0 && c.none != nil {
+		close(c.none)
+		c.none = nil
+	}
+}
+
+// wait returns when there are none, or with ctx.
+func (c *carried) wait(ctx context.Context) error {
+	c.mu.Lock()
+	if len(c.all) == 0 {
+		c.mu.Unlock()
+		return nil
+	}
+	if c.none == nil {
+		c.none = make(chan struct{})
+	}
+	none := c.none
+	c.mu.Unlock()
+	select {
+	case <-none:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// close closes the connections of those that are left.
+func (c *carried) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for w := range c.all {
+		_ = w.conn.Close()
+	}
+}
