@@ -1,0 +1,1 @@
+import{ft as e}from"./index.svelte-BFFoCcM5.js";e();
