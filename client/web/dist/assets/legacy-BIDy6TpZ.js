@@ -1,1 +1,0 @@
-import{ft as e}from"./index.svelte-BFFoCcM5.js";e();
