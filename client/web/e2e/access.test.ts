@@ -1,14 +1,11 @@
 // Line 7 of the issue: axe finds nothing on any page, in light, in dark and from right to left; and what it cannot
 // find: that the keyboard is enough.
 
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import type { Browser, BrowserContextOptions, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { axeFinds } from "./app/axe.js";
 import { password } from "./app/steps.js";
 import { launch, person, screenshot, Server } from "./harness/index.js";
-
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 let server: Server;
 let browser: Browser;
@@ -32,11 +29,7 @@ afterAll(async () => {
 
 /** check expects that axe finds nothing, and keeps a picture. */
 async function check(page: Page, name: string): Promise<void> {
-  await page.evaluate(axe);
-  const found = await page.evaluate(async () => {
-    const { violations } = await (window as unknown as { axe: typeof import("axe-core") }).axe.run();
-    return violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map((node) => node.html.slice(0, 160)).join(" | ")}`);
-  });
+  const found = await axeFinds(page);
   await screenshot(page, name);
   expect.soft(found, name).toEqual([]);
 }

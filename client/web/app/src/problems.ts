@@ -1,6 +1,6 @@
 // What went wrong, in words for people: a sentence for a note, or one for each field of a form.
 
-import { metadataOf, type ReasonName, reasonOf, retryAfter, unreachable, type Violation, violations } from "@free2talk/client";
+import { Code, codeOf, metadataOf, type ReasonName, reasonOf, retryAfter, unreachable, type Violation, violations } from "@free2talk/client";
 import { ago } from "./format";
 import { i18n } from "./i18n/index.svelte";
 import type { Messages } from "./i18n/en";
@@ -59,6 +59,7 @@ export function explain(error: unknown): string {
   if (why === "BANNED" && until) return t.bannedUntil(ago(until));
   const key = why === undefined ? undefined : sentences[why];
   if (key) return t[key];
+  if (codeOf(error) === Code.Unimplemented) return t.notOffered;
   if (unreachable(error)) return t.offline;
   return t.unknown;
 }

@@ -1,12 +1,13 @@
 // A server of one's own: the program, embedded, on a free port of this machine, with an empty directory.
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
 /** Where `make build` puts the program; FREE2TALK_BIN names another. */
 const program = process.env.FREE2TALK_BIN ?? fileURLToPath(new URL("../../../../bin/free2talk", import.meta.url));
@@ -97,6 +98,11 @@ export class Server {
   async dispose(): Promise<void> {
     await this.end("SIGKILL");
     await rm(this.dir, { recursive: true, force: true });
+  }
+
+  /** promote makes an account an administrator, as one does at the server's shell. */
+  async promote(username: string): Promise<void> {
+    await promisify(execFile)(program, ["user", "promote", username, "--data-dir", this.dir]);
   }
 
   /** register opens an account, without a browser. */

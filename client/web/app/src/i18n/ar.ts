@@ -312,6 +312,7 @@ export const ar: Messages = {
     busy: "كثيرون يدخلون الآن.",
     unavailable: "الخادم مشغول. حاول بعد قليل.",
     tooManyStreams: "لديك نوافذ كثيرة مفتوحة.",
+    notOffered: "لا يقدّم هذا الخادم ذلك.",
     tooLarge: "هذا أكبر من المسموح.",
     loginAgain: "ادخل من جديد من فضلك.",
   },

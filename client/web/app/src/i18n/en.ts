@@ -306,6 +306,7 @@ export const en = {
     busy: "Many people log in just now.",
     unavailable: "The server is busy. Please try again in a moment.",
     tooManyStreams: "You have too many windows open.",
+    notOffered: "This server does not offer that.",
     tooLarge: "That is too large.",
     loginAgain: "Please log in again.",
   },

@@ -304,6 +304,7 @@ export const es: Messages = {
     busy: "Mucha gente está entrando ahora mismo.",
     unavailable: "El servidor está ocupado. Inténtalo en un momento.",
     tooManyStreams: "Tienes demasiadas ventanas abiertas.",
+    notOffered: "Este servidor no lo ofrece.",
     tooLarge: "Es demasiado grande.",
     loginAgain: "Vuelve a entrar, por favor.",
   },

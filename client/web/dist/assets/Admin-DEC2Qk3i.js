@@ -1,1 +1,0 @@
-import{D as e,H as t,j as n,k as r,q as i}from"./disclose-version-DBU-SkAT.js";var a=n(`<p> </p>`);function o(n,o){var s=a(),c=i(s,!0);t(()=>e(c,o.section)),r(n,s)}export{o as default};

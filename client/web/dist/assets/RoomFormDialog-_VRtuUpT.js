@@ -1,0 +1,1 @@
+export{t as default}from"./RoomFormDialog-D4GyYICE.js";

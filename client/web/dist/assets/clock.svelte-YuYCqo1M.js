@@ -1,1 +1,0 @@
-import{O as e}from"./disclose-version-DBU-SkAT.js";import"./app.svelte-CZoAv2Sf.js";var t=class{value=Date.now();follow;constructor(t){this.follow=e(e=>{this.value=Date.now();let n=setInterval(()=>{this.value=Date.now(),e()},t);return()=>clearInterval(n)})}get now(){return this.follow(),this.value}},n=new t(1e3),r=new t(3e4);export{n,r as t};

@@ -1,0 +1,1 @@
+import{ft as e}from"./index.svelte-Bx1jJ8SG.js";e();
