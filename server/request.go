@@ -40,7 +40,7 @@ type request struct {
 	stream connect.ServerStream // of a stream, as the handler gets it
 	writer *heldWriter          // of a stream over HTTP
 
-	losses talk.Losses
+	losses  talk.Losses
 	began   time.Time // the call
 	ongoing *ongoing  // the stream that goes on without its call, or went
 	ended   bool      // it has, and the chain is passed for its end
