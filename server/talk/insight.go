@@ -165,7 +165,7 @@ func (s *Insight) Limited(ctx context.Context, policy, key string) ([]string, er
 	if limit.Failures {
 		counted = "failed calls"
 	}
-	used := fmt.Sprintf("%d of at most %d %s in any %s count now.", held.Used, limit.Places, counted, limit.Window)
+	used := fmt.Sprintf("%d of at most %d %s in any %s count now.", held.Used, limit.Places, counted, span(limit.Window))
 	said := []string{fmt.Sprintf("Calls of %s are let in by %s.", key, policy), used}
 	if held.Wait > 0 {
 		said[0] = fmt.Sprintf("Calls of %s are refused by %s with RATE_LIMITED, for another %s.", key, policy, held.Wait.Round(time.Second))
@@ -268,6 +268,18 @@ func (s *Insight) SignedOut(ctx context.Context, id SessionID) ([]string, error)
 func or(text, otherwise string) string {
 	if text == "" {
 		return otherwise
+	}
+	return text
+}
+
+// span is a length of time without the units that are zero.
+func span(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
 	}
 	return text
 }
