@@ -44,7 +44,7 @@ func (q *request) start() time.Time {
 func (s *Server) carryOn(r *http.Request, q *request) {
 	if q.writer.takeConn() {
 		s.carried.add(q.writer)
-		go s.carryAlone(bare(r), q)
+		go s.carryAlone(bare(r), q) //nolint:gosec // it outlives the request, whose context ends with it
 		return
 	}
 	q.failed = s.goesOn(withRequest(r.Context(), q), q)
