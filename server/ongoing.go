@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,8 +46,14 @@ func (q *request) start() time.Time {
 func (s *Server) carryOn(r *http.Request, q *request) {
 	if q.writer.takeConn() {
 		s.carried.add(q.writer)
-		go s.carryAlone(bare(r), q)
+		go s.carryAlone(bare(r), q) //nolint:gosec // it outlives the request, whose context ends with it
 		return
+	}
+	clear(q.writer.Header()) // the head was sent
+	for name := range r.Header {
+		if !readAgain(name) {
+			delete(r.Header, name)
+		}
 	}
 	q.failed = s.goesOn(withRequest(r.Context(), q), q)
 	s.end(r, q)
@@ -63,13 +71,24 @@ func (s *Server) carryAlone(r *http.Request, q *request) {
 	q.writer.finish()
 }
 
-// bare is what a request needs to be answered once more. It does not keep what
-// net/http has of it.
+// bare is what of a request is read when its chain is passed once more. It keeps
+// nothing of what net/http has of it, where all headers are one piece.
 func bare(r *http.Request) *http.Request {
-	return &http.Request{
-		Method: r.Method, URL: r.URL, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
-		Header: r.Header, Body: http.NoBody, Host: r.Host, RemoteAddr: r.RemoteAddr,
+	header := http.Header{}
+	for name, values := range r.Header {
+		if readAgain(name) && len(values) > 0 {
+			header[strings.Clone(name)] = []string{strings.Clone(values[0])}
+		}
 	}
+	return &http.Request{
+		Method: http.MethodPost, URL: &url.URL{Path: strings.Clone(r.URL.Path)}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: header, Body: http.NoBody, RemoteAddr: r.RemoteAddr,
+	}
+}
+
+// readAgain reports whether a header says in what way the end is to be told.
+func readAgain(name string) bool {
+	return name == "Content-Type" || strings.HasPrefix(name, "Connect-") || strings.HasPrefix(name, "Grpc-")
 }
 
 // goesOn runs the stream until it ends, and says how it ended.

@@ -296,7 +296,7 @@ func (s *sender) one(message any) error {
 	}
 	f, spelt := message.(*frame)
 	if !spelt {
-		body, err := spell(message.(proto.Message), s.json) //nolint:errcheck,forcetypeassert // sources send nothing else
+		body, err := spell(message.(proto.Message), s.json) //nolint:forcetypeassert // sources send nothing else
 		if err != nil {
 			return err
 		}

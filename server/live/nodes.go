@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -16,6 +17,7 @@ import (
 const (
 	renewEvery  = 2500 * time.Millisecond
 	expireEvery = 500 * time.Millisecond
+	holdEvery   = 200 * time.Millisecond
 	seatsEvery  = time.Second
 	sweepEvery  = time.Second
 	walkEvery   = time.Minute
@@ -49,6 +51,7 @@ func (p *Presence) Run(ctx context.Context) {
 	}{
 		{renewEvery, stepWithin, nil, p.renew},
 		{expireEvery, stepWithin, nil, p.expire},
+		{holdEvery, stepWithin, nil, p.holdSeats},
 		{seatsEvery, stepWithin, nil, p.expireSeats},
 		{sweepEvery, stepWithin, nil, p.sweep},
 		{walkEvery, walkWithin, p.walk, p.walkSeats},
@@ -59,7 +62,6 @@ func (p *Presence) Run(ctx context.Context) {
 		all.Go(func() { p.every(ctx, chore.every, chore.within, chore.early, chore.do) })
 	}
 	all.Wait()
-	p.endHolds()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
 	defer cancel()
 	p.saw(last)
@@ -192,7 +194,7 @@ func (p *Presence) expire(ctx context.Context) {
 func (p *Presence) vacate(ctx context.Context, users []talk.UserID) {
 	seated, err := p.Nodes.SeatedOf(ctx, users)
 	p.note("seats not found", err)
-	p.beside(seated, func(user talk.UserID) { p.note("seat not vacated", p.Seats.Vacate(ctx, user, p.isGone(user))) })
+	p.beside("seats not vacated", seated, func(user talk.UserID) error { return p.Seats.Vacate(ctx, user, p.isGone(user)) })
 }
 
 // isGone is whether somebody is known to have no connection, asked when it is
@@ -205,18 +207,31 @@ func (p *Presence) isGone(user talk.UserID) func(context.Context) bool {
 	}
 }
 
-// beside does something for many people, a few at once.
-func (p *Presence) beside(users []talk.UserID, do func(talk.UserID)) {
-	var all sync.WaitGroup
+// beside does something for many people, a few at once. What fails is logged
+// once for all of them, and returned.
+func (p *Presence) beside(what string, users []talk.UserID, do func(talk.UserID) error) (failed []talk.UserID) {
+	var (
+		all   sync.WaitGroup
+		mu    sync.Mutex
+		first error
+	)
 	slots := make(chan struct{}, seatsBeside)
 	for _, user := range users {
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			do(user)
+			if err := do(user); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				first, failed = cmp.Or(first, err), append(failed, user)
+			}
 		})
 	}
 	all.Wait()
+	if len(failed) > 0 {
+		p.Log.Warn("presence: "+what, "people", len(failed), "of", len(users), "error", first)
+	}
+	return failed
 }
 
 // expireSeats frees the seats that have been held for as long as the grace;
@@ -235,13 +250,14 @@ func (p *Presence) expireSeats(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	p.beside(users, func(user talk.UserID) {
+	p.beside("seats not settled", users, func(user talk.UserID) error {
 		switch there, known := connected[user]; {
 		case !known:
+			return nil
 		case there:
-			p.note("seat not given back", p.Seats.Return(ctx, user))
+			return p.Seats.Return(ctx, user)
 		default:
-			p.note("seat not freed", p.Seats.Expire(ctx, user, since[user], p.isGone(user)))
+			return p.Seats.Expire(ctx, user, since[user], p.isGone(user))
 		}
 	})
 }
@@ -290,7 +306,7 @@ func (p *Presence) lose(ctx context.Context, users []talk.UserID, since time.Tim
 	p.note("last seen not written", p.Nodes.Saw(ctx, users, since))
 	seated, err := p.Nodes.SeatedOf(ctx, users)
 	p.note("seats not found", err)
-	p.beside(seated, func(user talk.UserID) { p.note("seat not held", p.Seats.Lose(ctx, user, since)) })
+	p.beside("seats not held", seated, func(user talk.UserID) error { return p.Seats.Lose(ctx, user, since) })
 }
 
 // walkSeats starts the clock of whoever sits somewhere without a connection
@@ -316,10 +332,11 @@ func (p *Presence) walkSeats(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		p.beside(users, func(user talk.UserID) {
-			if there, known := connected[user]; known && !there {
-				p.note("seat not held", p.Seats.Lose(ctx, user, now))
+		p.beside("seats not held", users, func(user talk.UserID) error {
+			if there, known := connected[user]; !known || there {
+				return nil
 			}
+			return p.Seats.Lose(ctx, user, now)
 		})
 		after = users[len(users)-1]
 	}

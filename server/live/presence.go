@@ -45,9 +45,7 @@ type Presence struct {
 	watched     map[talk.UserID]*watched
 	left        map[talk.UserID]struct{} // last seen lately, and not yet written
 	recent      map[talk.UserID]struct{} // known to be online, of those who were asked for
-	holds       map[*time.Timer]struct{} // to see later whether somebody came back
-	holding     sync.WaitGroup
-	over        bool // there are no more holds
+	absent      []absence                // to see whether they came back, the earliest first
 	whole       [talk.PresenceShards]bool
 	live        []string
 	since       time.Time // unbroken renewals
@@ -63,7 +61,7 @@ type Presence struct {
 func NewPresence(c PresenceConfig) *Presence {
 	p := &Presence{
 		PresenceConfig: c, watched: map[talk.UserID]*watched{}, left: map[talk.UserID]struct{}{},
-		recent: map[talk.UserID]struct{}{}, holds: map[*time.Timer]struct{}{},
+		recent: map[talk.UserID]struct{}{},
 		unsure: make(chan struct{}, 1), walk: make(chan struct{}, 1),
 	}
 	for shard := range p.own {
@@ -182,56 +180,7 @@ func (p *Presence) detach(name string, conn talk.Connection, atOnce bool) {
 		p.note("seat not vacated", p.Seats.Vacate(ctx, conn.User, p.isGone(conn.User)))
 		return
 	}
-	since := p.Clock()
-	p.later(min(holdAfter, p.Grace/2), func() { p.hold(conn.User, since) })
-}
-
-// later does something after d, unless this node ends before; then the others
-// do without.
-func (p *Presence) later(d time.Duration, do func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.over {
-		return
-	}
-	p.holding.Add(1)
-	var timer *time.Timer
-	timer = time.AfterFunc(d, func() {
-		defer p.holding.Done()
-		p.mu.Lock()
-		delete(p.holds, timer)
-		p.mu.Unlock()
-		do()
-	})
-	p.holds[timer] = struct{}{}
-}
-
-// endHolds ends what [Presence.later] began.
-func (p *Presence) endHolds() {
-	p.mu.Lock()
-	p.over = true
-	for timer := range p.holds {
-		if timer.Stop() {
-			p.holding.Done()
-		}
-	}
-	p.mu.Unlock()
-	p.holding.Wait()
-}
-
-// holdAfter is how long somebody may be without a connection before others
-// see that they are reconnecting.
-const holdAfter = 3 * time.Second
-
-// hold shows somebody as reconnecting, where they still are without a connection.
-func (p *Presence) hold(user talk.UserID, since time.Time) {
-	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
-	defer cancel()
-	connected, err := p.conns.Connected(ctx, []talk.UserID{user})
-	if there, known := connected[user]; err != nil || !known || there {
-		return // the walk comes by where that could not be known
-	}
-	p.note("seat not held", p.Seats.Lose(ctx, user, since))
+	p.miss(absence{conn.User, p.Clock(), time.Now().Add(min(holdAfter, p.Grace/2))})
 }
 
 func (p *Presence) note(what string, err error) {
