@@ -51,6 +51,14 @@
 //	session:{<id>}                          last use, a hint        7 d
 //	rl:<policy>:<limit>/<window>:{<key>}    sliding log             the window
 //	rl-resets                               resets of limits        1 h
+//	analytics:{all}:place                   counted up to here      3 d
+//	analytics:{all}:hours                   hours not written       3 d
+//	analytics:{all}:hour:<hour>             sums                    3 d
+//	analytics:{all}:active:<hour>           people                  3 d
+//	analytics:{all}:day:<day>               people                  3 d
+//	analytics:{all}:rooms:<hour>            time together           3 d
+//	analytics:{all}:joins:<hour>            joins of rooms          3 d
+//	analytics:{all}:languages:<hour>        use of languages        3 d
 //	presence:{<shard>}:conns                who is connected        10 min
 //	presence:{<shard>}:node:<node>          what a node holds       10 min
 //	presence:{<shard>}:online               who is online           10 min

@@ -46,6 +46,14 @@ var table = []keyRow{
 	{"presence", "presence:{<shard>}:whole", "string: every live node has", wholeTTL, "Connections", false},
 	{"presence", "presence:{<shard>}:swept:<node>", "string: this node is refused", sweptTTL, "Connections", false},
 	{"rl", "rl:<policy>:<limit>/<window>:{<key>}", "sorted set: reservation → when, µs", 0, "Limiter", false},
+	{"analytics", "analytics:{all}:place", "string: up to where events were counted", talliesTTL, "Tallies", false},
+	{"analytics", "analytics:{all}:hours", "set: the hours that are not written down", talliesTTL, "Tallies", false},
+	{"analytics", "analytics:{all}:hour:<hour>", "hash: sums", talliesTTL, "Tallies", false},
+	{"analytics", "analytics:{all}:active:<hour>", "HyperLogLog: people", talliesTTL, "Tallies", false},
+	{"analytics", "analytics:{all}:day:<day>", "HyperLogLog: people", talliesTTL, "Tallies", false},
+	{"analytics", "analytics:{all}:rooms:<hour>", "sorted set: room → ms together", talliesTTL, "Tallies", false},
+	{"analytics", "analytics:{all}:joins:<hour>", "hash: room → joins", talliesTTL, "Tallies", false},
+	{"analytics", "analytics:{all}:languages:<hour>", "hash: joins and ms together of each language", talliesTTL, "Tallies", false},
 	{"rl", "rl-resets", "sorted set: log of a limit → when it was last reset, µs", resetsKept, "Limiter", false},
 }
 
@@ -80,6 +88,9 @@ func (k keys) session(id talk.SessionID) string {
 func (k keys) limit(limit talk.Limit, key string) string {
 	return k.prefix + "rl:" + limit.Policy + ":" + strconv.Itoa(limit.Places) + "/" + seconds(limit.Window) + ":{" + key + "}"
 }
+
+// analytics is what all keys of analytics begin with.
+func (k keys) analytics() string { return k.prefix + "analytics:{all}" }
 
 // resets is the list of logs of limits that administrators have reset.
 func (k keys) resets() string { return k.prefix + "rl-resets" }

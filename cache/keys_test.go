@@ -40,7 +40,7 @@ func TestKeyTable(t *testing.T) {
 			t.Errorf("doc.go does not tell of %s", format)
 		}
 	}
-	equal(t, "rows", strings.Count(table, "\n"), 16)
+	equal(t, "rows", strings.Count(table, "\n"), 24)
 }
 
 // Every script begins with its signature, and touches one slot.

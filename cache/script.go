@@ -32,6 +32,9 @@ var (
 	scriptReset   = loadScript("limit_reset")
 	scriptResets  = loadScript("limit_resets")
 	scriptTouch   = loadScript("session_touch")
+	scriptTally   = loadScript("analytics_add")
+	scriptHour    = loadScript("analytics_hour")
+	scriptDrop    = loadScript("analytics_drop")
 
 	scriptOpen   = loadScript("presence_open")
 	scriptClose  = loadScript("presence_close")

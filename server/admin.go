@@ -12,13 +12,12 @@ import (
 	"github.com/free2talk/free2talk/server/talk"
 )
 
-// adminHandler is AdminService: [talk.Admin] and [talk.Insight] on the wire. It
-// says unimplemented to GetAnalytics.
+// adminHandler is AdminService: [talk.Admin], [talk.Insight] and
+// [talk.Analytics] on the wire.
 type adminHandler struct {
-	adminv1connect.UnimplementedAdminServiceHandler
-
 	admin     *talk.Admin
 	insight   *talk.Insight
+	analytics *talk.Analytics
 	live      *liveParts
 	telemetry *Telemetry
 	about     About

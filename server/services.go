@@ -12,11 +12,12 @@ import (
 
 // Services is what people can do here: the use cases that the handlers call.
 type Services struct {
-	Rooms    *talk.Rooms
-	Accounts *talk.Accounts
-	People   *talk.People
-	Admin    *talk.Admin
-	Insight  *talk.Insight
+	Rooms     *talk.Rooms
+	Accounts  *talk.Accounts
+	People    *talk.People
+	Admin     *talk.Admin
+	Insight   *talk.Insight
+	Analytics *talk.Analytics
 }
 
 // register puts a handler on the server for every service of free2talk.
@@ -27,7 +28,7 @@ func register(srv *connect.Server, c *Config, live *liveParts) {
 	free2talkv1connect.RegisterRoomServiceHandler(srv, roomHandler{s.Rooms, live})
 	free2talkv1connect.RegisterPresenceServiceHandler(srv, presenceHandler{live, s.People})
 	adminv1connect.RegisterAdminServiceHandler(srv, adminHandler{
-		admin: s.Admin, insight: s.Insight, live: live, telemetry: c.Telemetry, about: c.About,
+		admin: s.Admin, insight: s.Insight, analytics: s.Analytics, live: live, telemetry: c.Telemetry, about: c.About,
 	})
 }
 

@@ -28,7 +28,6 @@ const (
 	anybody  = "ok            ok           ok           ok           ok           ok           SESSION_REVOKED SESSION_REVOKED"
 	signedIn = "TOKEN_MISSING ok           ok           ok           ok           ok           SESSION_REVOKED SESSION_REVOKED"
 	theAdmin = "TOKEN_MISSING NOT_ADMIN    NOT_ADMIN    NOT_ADMIN    ok           NOT_ADMIN    SESSION_REVOKED SESSION_REVOKED"
-	notYet   = "TOKEN_MISSING NOT_ADMIN    NOT_ADMIN    NOT_ADMIN    unimplemented NOT_ADMIN   SESSION_REVOKED SESSION_REVOKED"
 	theOwner = "TOKEN_MISSING NOT_OWNER    NOT_OWNER    ok           NOT_OWNER    NOT_OWNER    SESSION_REVOKED SESSION_REVOKED"
 )
 
@@ -134,7 +133,7 @@ var permissions = map[string]struct {
 	"AdminService.VerifyAuditLog": {empty[adminv1.VerifyAuditLogRequest], theAdmin},
 	"AdminService.FlushCache":     {empty[adminv1.FlushCacheRequest], theAdmin},
 	"AdminService.GetStats":       {empty[adminv1.GetStatsRequest], theAdmin},
-	"AdminService.GetAnalytics":   {empty[adminv1.GetAnalyticsRequest], notYet},
+	"AdminService.GetAnalytics":   {empty[adminv1.GetAnalyticsRequest], theAdmin},
 	"AdminService.WarmCache":      {empty[adminv1.WarmCacheRequest], theAdmin},
 	"AdminService.ListRateLimits": {empty[adminv1.ListRateLimitsRequest], theAdmin},
 	"AdminService.ResetRateLimit": {func(*scene) proto.Message {

@@ -77,7 +77,8 @@ type Settings struct {
 	local func() time.Time // this machine's clock; nil: clock, or else the real one
 	watch bun.QueryHook    // sees every query; nil: nobody does
 
-	unmeasured bool // without metrics and traces, to see what they cost
+	unmeasured bool          // without metrics and traces, to see what they cost
+	tallyEvery time.Duration // of analytics; zero: the default
 }
 
 // faults gathers what is wrong with a configuration.

@@ -58,6 +58,8 @@ type node struct {
 	closers []func() error
 	stop    context.CancelFunc // of the loops
 	loops   sync.WaitGroup
+
+	analytics *talk.Analytics
 }
 
 // open makes a node that is ready to serve. It waits for the database, and not
@@ -257,12 +259,16 @@ func (n *node) openServer(ctx context.Context) (err error) {
 		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Revoked: n.revoked, Uses: n.uses,
 		Flush: n.redis.InvalidatePattern, Reader: reader, Desk: limiter,
 	}
+	n.analytics = &talk.Analytics{
+		History: n.store, Tallies: cache.NewTallies(n.redis), Chronicle: n.store, Mine: n.presence.First,
+		Rooms: n.lobby.Rooms, Online: n.presence.Count, Clock: n.clock.Now, Log: n.log, Every: n.settings.tallyEvery,
+	}
 	n.server, err = server.New(server.Config{
 		Services: server.Services{
 			Rooms:    &talk.Rooms{Reader: reader, Store: n.store, Outbox: n.outbox, Lobby: n.lobby, MaxCapacity: n.settings.MaxCapacity},
 			Accounts: n.accounts,
 			People:   &talk.People{Reader: reader, Outbox: n.outbox},
-			Admin:    admin,
+			Admin:    admin, Analytics: n.analytics,
 			Insight: &talk.Insight{
 				Store: n.store, History: n.store, Nodes: n.store, Presence: n.presence.Of, Clock: n.clock.Now,
 				Limits: limits, Policies: server.PolicyNames(), Desk: limiter,
@@ -340,6 +346,7 @@ func (n *node) run(ctx context.Context) {
 	n.loops.Go(func() { n.bus.Run(ctx) })
 	n.loops.Go(func() { n.tail.Run(ctx) })
 	n.loops.Go(func() { n.uses.Run(ctx) })
+	n.loops.Go(func() { n.analytics.Run(ctx) })
 	n.loops.Go(func() { n.conns.Run(ctx) })
 	n.loops.Go(func() { n.presence.Run(ctx) })
 	n.loops.Go(func() {

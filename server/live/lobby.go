@@ -151,6 +151,17 @@ func (l *Lobby) Mark() talk.Mark {
 	return l.mark
 }
 
+// Rooms are all open rooms, in no order that matters.
+func (l *Lobby) Rooms() []talk.Room {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	rooms := make([]talk.Room, 0, len(l.rooms))
+	for _, e := range l.rooms {
+		rooms = append(rooms, e.room)
+	}
+	return rooms
+}
+
 // Size is how many rooms are open.
 func (l *Lobby) Size() int {
 	l.mu.RLock()

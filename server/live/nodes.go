@@ -312,10 +312,7 @@ func (p *Presence) lose(ctx context.Context, users []talk.UserID, since time.Tim
 // walkSeats starts the clock of whoever sits somewhere without a connection
 // and was not noticed. One node does, on whole shards.
 func (p *Presence) walkSeats(ctx context.Context) {
-	p.mu.Lock()
-	mine := len(p.live) > 0 && p.live[0] == p.named()
-	p.mu.Unlock()
-	if !mine {
+	if !p.First() {
 		return
 	}
 	now := p.Clock()

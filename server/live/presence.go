@@ -109,6 +109,14 @@ func (p *Presence) name() string {
 // Name is what this node calls itself, for as long as it counts as alive.
 func (p *Presence) Name() string { return p.name() }
 
+// First reports whether this node is the first of those that live, by name:
+// what one node does for all, this one does.
+func (p *Presence) First() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.live) > 0 && p.live[0] == p.named()
+}
+
 // Certain reports whether every node has said lately whom it holds, as far as
 // this one knows.
 func (p *Presence) Certain() bool {

@@ -1,6 +1,9 @@
 package talk
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Mark is a place in the order of all events, as the table of events has it:
 // transactions in the order in which they began, and the rows of one as they
@@ -13,6 +16,14 @@ type Mark struct {
 // Before reports whether m comes before other.
 func (m Mark) Before(other Mark) bool {
 	return m.Tx < other.Tx || m.Tx == other.Tx && m.ID < other.ID
+}
+
+// place is the mark as a text, which parsePlace reads.
+func (m Mark) place() string { return fmt.Sprintf("%d:%d", m.Tx, m.ID) }
+
+func parsePlace(text string) (m Mark, ok bool) {
+	n, err := fmt.Sscanf(text, "%d:%d", &m.Tx, &m.ID)
+	return m, err == nil && n == 2
 }
 
 // Logged is an event as the readers of the table find it.
