@@ -215,7 +215,8 @@ func TestAnalytics_when_redis_is_lost(t *testing.T) {
 	c.step(time.Second)
 	open()
 	open()
-	// By the events' own clock, which has not moved, these are of the first hour, and more than was written down of it.
+	// By the events' own clock, which has not moved, these are of the first hour, which is over by the other clock and
+	// written down again each time: what is higher counts.
 	var points []talk.Usage
 	w.eventually(10*time.Second, "gathering goes on", func() bool {
 		c.step(0)

@@ -130,11 +130,11 @@ func (a *Analytics) Run(ctx context.Context) {
 	tick := time.NewTicker(a.every())
 	defer tick.Stop()
 	for {
+		a.note(a.Step(ctx))
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			a.note(a.Step(ctx))
 		}
 	}
 }
@@ -180,13 +180,11 @@ func (a *Analytics) gather(ctx context.Context) (more bool, err error) {
 	}
 	now := a.Clock()
 	t := Tally{From: place, To: place, Hours: map[time.Time]*HourTally{}}
-	mark, known := parsePlace(place)
-	var events []Logged
-	if known {
-		events, err = a.History.EventsAfter(ctx, mark, tallyBatch)
-	}
+	mark, known := parsePlace(place) // where it is not known, all of the history that there is
+	t.hour(now).Partial = !known
+	events, err := a.History.EventsAfter(ctx, mark, tallyBatch)
 	switch {
-	case !known || errors.Is(err, ErrHistoryGone):
+	case errors.Is(err, ErrHistoryGone):
 		if mark, err = a.History.Head(ctx); err != nil {
 			return false, err
 		}
@@ -194,6 +192,7 @@ func (a *Analytics) gather(ctx context.Context) (more bool, err error) {
 	case err != nil:
 		return false, err
 	default:
+		t.To = mark.place()
 		more = len(events) == tallyBatch && events[len(events)-1].Settled
 		t.events(events)
 	}
