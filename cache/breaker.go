@@ -48,6 +48,7 @@ type breaker struct {
 	failed  int       // in a row
 	until   time.Time // no call passes before, where failed is at the limit
 	probing bool
+	tripped bool      // it is open because nobody was answered, and not by failures of its own
 	last    time.Time // of the last failure
 }
 
@@ -100,11 +101,15 @@ func (b *breaker) forgo() {
 }
 
 // hint lets the next call try at once where the breaker is open: Redis has
-// answered somebody else. Whether it serves this role, that call will see.
+// answered somebody else. Whether it serves this role, that call will see. What
+// was tripped is whole again.
 func (b *breaker) hint() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.until = time.Time{}
+	if b.tripped {
+		b.failed, b.tripped = 0, false
+	}
 }
 
 // trip opens it: Redis has not answered somebody else.
@@ -112,7 +117,7 @@ func (b *breaker) trip() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.failed < breakAfter {
-		b.failed = breakAfter
+		b.failed, b.tripped = breakAfter, true
 		b.until = b.now().Add(jitter(breakFor))
 	}
 }
