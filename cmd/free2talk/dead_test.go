@@ -197,6 +197,7 @@ func TestP2_a_node_that_wakes_in_time_loses_nobody(t *testing.T) {
 	var snapshots atomic.Int64
 	go follow(ctx, conn, func(e *free2talkv1.ConnectResponse) { snapshots.Add(1) })
 	seen.await(10*time.Second, 0, "ada online")
+	d.eventually(20*time.Second, "ada's stream has begun", func() bool { return snapshots.Load() > 0 })
 	d.signal(syscall.SIGSTOP)
 	database := d.stranger(d.settings.DatabaseURL)
 	d.eventually(20*time.Second, "the node counts as dead", func() bool {
