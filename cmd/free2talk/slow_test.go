@@ -158,6 +158,7 @@ func TestD2_nothing_is_left_of_streams(t *testing.T) {
 	round(10) // what is made once is made
 	before, files, heap := runtime.NumGoroutine(), openFiles(t), heapNow()
 	round(testenv.Effort(500, 10_000))
+	w.h2c.CloseIdleConnections() // of which many streams had many
 	w.eventually(20*time.Second, fmt.Sprintf("goroutines are as many as before, %d", before), func() bool {
 		return runtime.NumGoroutine() <= before+10
 	})
