@@ -213,6 +213,8 @@ func (w *heldWriter) within(d time.Duration) {
 
 // takeConn takes the connection from net/http, with its buffers, and lets go of
 // all that belonged to the call. It reports whether that could be.
+//
+//go:noinline // what it needs would lie below the stream for as long as it waits
 func (w *heldWriter) takeConn() bool {
 	if !w.alone || !w.begun {
 		return false
@@ -236,6 +238,8 @@ func (w *heldWriter) watch(gone func()) {
 }
 
 // finish sends what was held, and the last chunk.
+//
+//go:noinline // what it needs would lie below the stream for as long as it waits
 func (w *heldWriter) finish() {
 	if err := w.release(); err == nil {
 		_ = w.conn.SetWriteDeadline(time.Now().Add(writeWithin))

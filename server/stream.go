@@ -116,17 +116,15 @@ type ongoing struct {
 	sent, received connect.MessageStats // as the call said
 }
 
-// goesOn serves the stream until it ends.
-func (on *ongoing) goesOn(ctx context.Context) error {
-	defer on.close()
+// bounded returns the context in which the stream goes on: it ends with the
+// call's deadline, or when the stream is told to end.
+func (on *ongoing) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	cancel := func() {}
 	if !on.until.IsZero() && time.Until(on.until) < streamLongest { // else its life ends before
-		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, on.until)
-		defer cancel()
 	}
 	ctx, release := on.streams.under(ctx, on.entry)
-	defer release()
-	return on.wait(ctx)
+	return ctx, func() { release(); cancel() }
 }
 
 // wait sends what comes, until the stream ends.

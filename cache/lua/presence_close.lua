@@ -11,48 +11,24 @@
 local base = KEYS[1]
 local conns, answers, members, users = base .. 'conns', {}, {}, {}
 for i = 4, #ARGV, 2 do
-  local n = #users + 1
-  users[n], members[n] = ARGV[i], ARGV[i] .. ' ' .. ARGV[i + 1]
+  users[#users + 1], members[#members + 1] = ARGV[i], ARGV[i] .. ' ' .. ARGV[i + 1]
 end
-local known = redis.call('HMGET', conns, unpack(users))
+local known = redis.call('ZMSCORE', conns, unpack(members))
+redis.call('ZREM', conns, unpack(members))
+redis.call('SREM', base .. 'node:' .. ARGV[1], unpack(members))
 local swept = redis.call('EXISTS', base .. 'swept:' .. ARGV[1]) == 1
-local held, gone, lost, sets = {}, {}, {}, {}
+local gone = {}
 for n, user in ipairs(users) do
-  local conn, ids = ARGV[2 * n + 3], held[user] or known[n] or ''
-  local mine, left = ids == conn, 0
-  held[user] = ''
-  if not mine then
-    local others = {}
-    for id in string.gmatch(ids, '%S+') do
-      if id == conn then
-        mine = true
-      else
-        left = left + 1
-        others[left] = id
-      end
+  answers[n] = redis.call('ZLEXCOUNT', conns, '[' .. user .. ' ', '(' .. user .. '!') -- the space comes before !
+  if answers[n] == 0 then
+    if not known[n] or swept then
+      answers[n] = -1
     end
-    held[user] = table.concat(others, ' ')
-  end
-  answers[n] = left
-  if left > 0 then
-    sets[#sets + 1], sets[#sets + 2] = user, held[user]
-  else
-    lost[#lost + 1] = user
     if not swept then
       gone[#gone + 1] = user
     end
-    if swept or not mine then
-      answers[n] = -1
-    end
   end
 end
-if #sets > 0 then
-  redis.call('HSET', conns, unpack(sets))
-end
-if #lost > 0 then
-  redis.call('HDEL', conns, unpack(lost)) -- after those of whom one was left before their last went
-end
-redis.call('SREM', base .. 'node:' .. ARGV[1], unpack(members))
 if #gone == 0 then
   return answers
 end

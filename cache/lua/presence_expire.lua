@@ -13,10 +13,9 @@ local due = redis.call('ZRANGEBYSCORE', base .. 'leaving', '-inf', now[1] * 1000
 if #due == 0 then
   return {}
 end
-local online, conns = redis.call('ZMSCORE', base .. 'online', unpack(due)), redis.call('HMGET', base .. 'conns', unpack(due))
-local gone, flips = {}, {}
+local online, gone, flips = redis.call('ZMSCORE', base .. 'online', unpack(due)), {}, {}
 for n, user in ipairs(due) do
-  if online[n] and not conns[n] then
+  if online[n] and redis.call('ZLEXCOUNT', base .. 'conns', '[' .. user .. ' ', '(' .. user .. '!') == 0 then
     gone[#gone + 1], flips[#flips + 1] = user, user .. ' 0'
   end
 end

@@ -9,13 +9,15 @@ local base = KEYS[1]
 if redis.call('EXISTS', base .. 'whole') == 0 then
   return {}
 end
-local found
+local all = {}
 if ARGV[1] == 'online' then
-  found = redis.call('ZMSCORE', base .. 'online', unpack(ARGV, 2))
-else
-  found = redis.call('HMGET', base .. 'conns', unpack(ARGV, 2))
+  for i, score in ipairs(redis.call('ZMSCORE', base .. 'online', unpack(ARGV, 2))) do
+    all[i] = score and 1 or 0
+  end
+  return all
 end
-for i, there in ipairs(found) do
-  found[i] = there and 1 or 0
+for i = 2, #ARGV do
+  local user = ARGV[i]
+  all[i - 1] = redis.call('ZLEXCOUNT', base .. 'conns', '[' .. user .. ' ', '(' .. user .. '!') > 0 and 1 or 0
 end
-return found
+return all

@@ -20,34 +20,16 @@ local last = {redis.call('SCARD', base .. 'node:' .. ARGV[1])}
 if #taken == 0 then
   return last
 end
-local conns, users, ids = base .. 'conns', {}, {}
-for n, member in ipairs(taken) do
-  users[n], ids[n] = string.match(member, '^(%S+) (%S+)$')
-end
-local known, held = redis.call('HMGET', conns, unpack(users)), {}
-for n, user in ipairs(users) do
-  local others = {}
-  for id in string.gmatch(held[user] or known[n] or '', '%S+') do
-    if id ~= ids[n] then
-      others[#others + 1] = id
-    end
-  end
-  held[user] = table.concat(others, ' ')
-end
-local sets, lost, leaving = {}, {}, {}
-for user, left in pairs(held) do
-  if left == '' then
-    lost[#lost + 1], last[#last + 1] = user, user
+redis.call('ZREM', base .. 'conns', unpack(taken))
+local leaving = {}
+for _, member in ipairs(taken) do
+  local user = string.match(member, '^(%S+) ')
+  if redis.call('ZLEXCOUNT', base .. 'conns', '[' .. user .. ' ', '(' .. user .. '!') == 0 then
     leaving[#leaving + 1], leaving[#leaving + 2] = at, user
-  else
-    sets[#sets + 1], sets[#sets + 2] = user, left
+    last[#last + 1] = user
   end
 end
-if #sets > 0 then
-  redis.call('HSET', conns, unpack(sets))
-end
-if #lost > 0 then
-  redis.call('HDEL', conns, unpack(lost))
+if #leaving > 0 then
   redis.call('ZADD', base .. 'leaving', unpack(leaving))
   redis.call('PEXPIRE', base .. 'leaving', ARGV[4])
 end

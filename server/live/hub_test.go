@@ -254,3 +254,57 @@ func TestSlowListenersAreCutOff(t *testing.T) {
 		t.Errorf("%d events wait for a listener that did not keep up, kept %v", len(told), kept)
 	}
 }
+
+// Who waits hears of the end of the waiting, and of what arrives, whichever
+// context they wait with.
+func TestAListenerWaitsForWhatComesOrTheEnd(t *testing.T) {
+	t.Parallel()
+	hub, err := live.NewHub(emptyHistory{}, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := live.NewListener()
+	ear, err := hub.Listen(t.Context(), "room:1", l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ear.Close()
+	cause := errors.New("the end")
+	for seq := range int64(2000) {
+		ctx, end := context.WithCancelCause(t.Context())
+		go end(cause)
+		go hub.Offer(talk.Event{Topic: "room:1", Seq: seq + 1, Fact: talk.Moved{}})
+		taken := 0
+		for ; ; taken += take(t, l) {
+			if err := l.Wait(ctx); err != nil {
+				if !errors.Is(err, cause) {
+					t.Fatal(err)
+				}
+				break
+			}
+		}
+		for taken == 0 { // it is still to come, and is heard of with another context
+			if err := l.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			taken += take(t, l)
+		}
+	}
+}
+
+func take(t *testing.T, l *live.Listener) int {
+	t.Helper()
+	all, kept := l.Take(nil)
+	if !kept {
+		t.Fatal("too many")
+	}
+	return len(all)
+}
+
+// emptyHistory is of topics of which nothing is written.
+type emptyHistory struct{ talk.History }
+
+// TopicSeqs is talk.History's.
+func (emptyHistory) TopicSeqs(_ context.Context, names []talk.Topic) (map[talk.Topic]int64, error) {
+	return map[talk.Topic]int64{}, nil
+}
