@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 )
 
 // terminal is the program in a terminal of its own.
@@ -58,6 +60,25 @@ func (p *terminal) types(keys string) {
 	}
 }
 
+// hides waits until what is typed is not shown, which is so a moment after the
+// question: nobody types as fast as a test.
+func (p *terminal) hides() {
+	p.t.Helper()
+	for end := time.Now().Add(patient); ; {
+		state, err := unix.IoctlGetTermios(int(p.keys.Fd()), unix.TCGETS)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if state.Lflag&unix.ECHO == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			p.t.Fatal("what is typed is shown")
+		}
+		runtime.Gosched()
+	}
+}
+
 const ctrlC = "\x03"
 
 // escapes are what steers a terminal.
@@ -85,6 +106,7 @@ func TestTerminal_asks_for_the_password(t *testing.T) {
 	p.seen.has(t, "Username: ")
 	p.types("ada\r")
 	p.seen.has(t, "Password of ada at "+s.url+": ")
+	p.hides()
 	p.types(password + "\r")
 	p.seen.has(t, "logged in to "+s.url+" as ada")
 	if code := p.ended(); code != exitDone || strings.Contains(p.seen.String(), password) {
