@@ -144,6 +144,13 @@ func (rotateCmd) Run(ctx context.Context, c *Config) error {
 		if err := keys.Rotate(ctx, at); err != nil {
 			return err
 		}
+		outbox := talk.NewOutbox(store, noCache{}, now, newLogger(os.Stderr, settings))
+		err = outbox.Change(ctx, talk.Scope{}, func(state *talk.State) error {
+			return state.Audit(talk.AtTheShell(operator()), "rotate_keys", "", nil)
+		})
+		if err != nil {
+			return fmt.Errorf("the keys are new, and the audit log does not have it: %w", err)
+		}
 		fmt.Println("new keys sign in two minutes; the old ones verify until what they signed has expired")
 		return nil
 	})

@@ -240,6 +240,10 @@ func TestRateLimits_without_redis(t *testing.T) {
 	if connect.CodeOf(err) != connect.CodeUnavailable || client.Reason(err) != client.ReasonBusy {
 		t.Errorf("a reset without Redis: %v", err)
 	}
+	_, err = service.FlushCache(t.Context(), &adminv1.FlushCacheRequest{})
+	if connect.CodeOf(err) != connect.CodeUnavailable || client.Reason(err) != client.ReasonBusy {
+		t.Errorf("a flush without Redis: %v", err)
+	}
 	said(t, service, whyLimited("message", talk.NewID()), "Redis is away")
 	stats, err := service.GetStats(t.Context(), &adminv1.GetStatsRequest{})
 	if err != nil || stats.GetRedis().GetAvailable() || !stats.GetStale() || len(stats.GetRedis().GetDegraded()) == 0 {

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/free2talk/free2talk/client"
+	adminv1 "github.com/free2talk/free2talk/gen/free2talk/admin/v1"
+	"github.com/free2talk/free2talk/gen/free2talk/admin/v1/adminv1connect"
 	free2talkv1 "github.com/free2talk/free2talk/gen/free2talk/v1"
 	"github.com/free2talk/free2talk/internal/testenv"
 )
@@ -294,6 +296,16 @@ func TestProcess_promote_and_rotate_beside_a_server(t *testing.T) {
 			}
 			if code, out, log := command(t, nil, "keys", "rotate", where); code != 0 || !strings.Contains(out, "two minutes") {
 				t.Errorf("rotate: exit %d: %s%s", code, out, log)
+			}
+			admin := adminv1connect.NewAdminServiceClient(adas.Conn())
+			page, err := admin.ListAuditLog(t.Context(), &adminv1.ListAuditLogRequest{})
+			if err != nil || len(page.GetEntries()) != 2 {
+				t.Fatalf("the audit log: %v, %v", page, err)
+			}
+			for i, action := range []string{"rotate_keys", "set_role"} { // the newest first
+				if e := page.GetEntries()[i]; e.GetAction() != action || !strings.HasPrefix(e.GetActor(), "shell:") || len(e.GetActor()) == len("shell:") {
+					t.Errorf("entry %d is %v, where the shell did %s", i, e, action)
+				}
 			}
 			for _, c := range []*client.Client{adas, bobs} {
 				if err := getMe(t.Context(), c); err != nil {

@@ -291,11 +291,12 @@ func (s *Accounts) Promote(ctx context.Context, username, by string) (User, erro
 	var after User
 	err = s.Outbox.Change(ctx, Scope{Users: []UserID{account.ID}}, func(state *State) error {
 		user, err := state.User(account.ID)
-		if err == nil {
-			user.SetRole(RoleAdmin, state.Now)
-			after = user.User
+		if err != nil {
+			return err
 		}
-		return err
+		user.SetRole(RoleAdmin, state.Now)
+		after = user.User
+		return state.Audit(AtTheShell(by), "set_role", string(account.ID), map[string]any{"role": "admin"})
 	})
 	if err == nil {
 		s.security(ctx, "privilege_permissions_changed", account.ID, "", "role", "admin", "actor", by)

@@ -2,6 +2,7 @@ package talk
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -46,6 +47,9 @@ type UserPage struct {
 // all three.
 func (s *Admin) Role(ctx context.Context, caller Caller) (Role, error) {
 	session, err := s.Store.Session(ctx, caller.SessionID)
+	if errors.Is(err, ErrSessionNotFound) {
+		return 0, ErrSessionRevoked // it went with its account
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -229,7 +233,11 @@ func (s *Admin) FlushCache(ctx context.Context, by UserID, pattern string) (int,
 	if err != nil || s.Flush == nil {
 		return 0, err
 	}
-	return s.Flush(ctx, pattern)
+	dropped, err := s.Flush(ctx, pattern)
+	if err != nil && ctx.Err() == nil {
+		err = ErrBusy.Because(err)
+	}
+	return dropped, err
 }
 
 // ResetLimit forgets what a key has used of a limit. It stands in the log
@@ -260,6 +268,9 @@ func (s *Admin) WarmCache(ctx context.Context, by UserID) (rooms, people int, er
 		}
 		for i := range page.Rooms {
 			seated, err := s.warm(ctx, page.Rooms[i].ID)
+			if errors.Is(err, ErrRoomNotFound) {
+				continue // it went meanwhile
+			}
 			if err != nil {
 				return rooms, people, err
 			}

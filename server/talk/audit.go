@@ -17,13 +17,17 @@ import (
 type AuditEntry struct {
 	ID     int64 // the first is 1, and none is left out; the store gives it
 	At     time.Time
-	Actor  string // a user's id
+	Actor  string // a user's id, or what AtTheShell makes of somebody
 	Action string // such as "ban_user"
 	Target string // to whom or what
 	Detail string // the rest: a JSON object
 	Prev   []byte // the hash of the entry before; empty for the first
 	Hash   []byte
 }
+
+// AtTheShell is the actor of what somebody did at the server's own shell, where
+// they are who the operating system says.
+func AtTheShell(who string) string { return "shell:" + who }
 
 // Seal gives the entry its place after one with the id and the hash of last.
 // It is for stores, under a lock that all who write entries take.
