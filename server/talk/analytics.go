@@ -10,7 +10,10 @@ import (
 // Timing of analytics.
 const (
 	tallyEvery = 5 * time.Second
-	tallyBatch = 500 // events at once
+	tallyBatch = 500 // events at once, and rooms
+	// lookMost is how rarely it is looked who sits together, where many do: what
+	// is found is written for each room.
+	lookMost = time.Minute
 	// rollAfter is how long after its end an hour is written down: by then what
 	// happened in it has been read.
 	rollAfter = time.Minute
@@ -206,13 +209,44 @@ func (a *Analytics) gather(ctx context.Context) (more bool, err error) {
 	if err := a.speak(ctx, &t, rooms); err != nil {
 		return false, err
 	}
-	added, err := a.Tallies.Add(ctx, t)
-	return more && added, err
+	for _, part := range t.parts(tallyBatch) {
+		added, err := a.Tallies.Add(ctx, part)
+		if err != nil || !added {
+			return false, err
+		}
+	}
+	return more, nil
+}
+
+// parts are tallies of so many rooms at most, so that none holds Redis up. What
+// must be counted once is in the first of them, which moves the place; the
+// others keep it.
+func (t *Tally) parts(most int) []Tally {
+	parts := []Tally{{From: t.From, To: t.To, Hours: map[time.Time]*HourTally{}}}
+	for start, h := range t.Hours {
+		first := *h
+		first.Rooms = map[RoomID]*Use{}
+		parts[0].Hours[start] = &first
+		room, left := first.Rooms, most
+		for id, use := range h.Rooms {
+			if left == 0 {
+				next := Tally{From: t.To, To: t.To}
+				rest := next.hour(start)
+				parts, room, left = append(parts, next), rest.Rooms, most
+			}
+			room[id] = use
+			left--
+		}
+	}
+	return parts
 }
 
 // hour is the part of the tally of the hour in which at lies.
 func (t *Tally) hour(at time.Time) *HourTally {
 	start := at.UTC().Truncate(time.Hour)
+	if t.Hours == nil {
+		t.Hours = map[time.Time]*HourTally{}
+	}
 	if t.Hours[start] == nil {
 		t.Hours[start] = &HourTally{Users: map[UserID]struct{}{}, Rooms: map[RoomID]*Use{}, Languages: map[string]*Use{}}
 	}
@@ -259,13 +293,18 @@ func (t *Tally) events(events []Logged) {
 	}
 }
 
-// look adds who is online and who sits together now: for as long as since the
-// last look, but no longer than two steps, since before that another node did.
+// look adds who is online and, at each step or where there are many rooms more
+// rarely, who sits together now: for as long as since the last look, but no
+// longer than two such times, since before that another node did.
 func (a *Analytics) look(ctx context.Context, t *Tally, rooms map[RoomID]Room, now time.Time) {
 	h := t.hour(now)
 	h.Online = a.Online(ctx)
-	since := min(now.Sub(a.looked), 2*a.every())
-	if a.looked.IsZero() || since < 0 {
+	pause := min(a.every()*time.Duration(1+len(rooms)/tallyBatch), max(lookMost, a.every()))
+	since := now.Sub(a.looked)
+	if !a.looked.IsZero() && since >= 0 && since < pause-a.every()/2 {
+		return // not yet
+	}
+	if since = min(since, 2*pause); a.looked.IsZero() || since < 0 {
 		since = 0
 	}
 	a.looked = now
