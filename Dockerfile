@@ -15,12 +15,12 @@ RUN --mount=type=cache,target=/go/pkg/mod go mod download
 # With .git, so that the program knows its commit.
 COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/free2talk ./deploy/probe \
+    CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/free2talk ./cmd/f2t ./deploy/probe \
     && mkdir /out/data
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=build /out/free2talk /out/probe /
+COPY --from=build /out/free2talk /out/f2t /out/probe /
 COPY --from=build --chown=65532:65532 /out/data /data
 
 USER 65532:65532

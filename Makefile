@@ -37,12 +37,16 @@ webtest: $(NPM) ## tests of the library for browsers, in memory, and what it cos
 
 .PHONY: e2e
 e2e: $(NPM) build ## the flows of people, in Chromium; screenshots in client/web/artifacts
-	@.ci/deps chromium
-	$(WEB) e2e
+	@.ci/deps postgres redis chromium nginx
+	$(ENV) $(WEB) e2e
 
 .PHONY: faults
 faults: deps ## the long runs of what `test` runs shortly
 	FREE2TALK_TEST_LONG=1 $(ENV) go test -race -count=1 -timeout=4h $(ARGS) $(PKG)
+
+.PHONY: mutants
+mutants: deps ## do the tests notice when a rule that keeps the cache coherent is missing?
+	$(ENV) go run ./internal/mutants
 
 .PHONY: board
 board: deps ## docs/reliability.md from a run of the tests; FREE2TALK_TEST_LONG=1 make board ARGS='-run X'
@@ -68,6 +72,7 @@ proto: $(NPM) ## write anew the code that comes from proto/
 .PHONY: web
 web: $(NPM) ## build the app into client/web/dist, which the server embeds
 	$(WEB) build
+	go run ./client/web/pack client/web/dist
 
 .PHONY: fresh
 fresh: proto web ## are the generated code and the built app what is committed?

@@ -277,7 +277,9 @@ func (r *run) profile(p *process, name string) (taken func() error) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- p.profile(r.ctx, r.turn, filepath.Join(r.profiles, name+".pprof")) }()
-	return func() error { return <-done }
+	return func() error {
+		return errors.Join(<-done, p.fetch(r.ctx, "/debug/pprof/allocs", filepath.Join(r.profiles, name+".allocs.pprof")))
+	}
 }
 
 // load is a program that gets ready, waits for a line, and prints what it did.

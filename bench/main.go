@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -47,18 +48,19 @@ func main() {
 
 func bench() error {
 	quick := flag.Bool("quick", false, "one short round, to see that it runs; writes nothing")
-	only := flag.String("only", "", "some parts, as in reads,writes,logins,starts,fanout,streams,presence,store,original; writes nothing")
+	only := flag.String("only", "", "some parts, as in reads,lists,inside,writes,logins,starts,fanout,streams,presence,store,original; writes nothing")
 	profiles := flag.String("profiles", "", "directory for profiles of the shipped server: CPU of its turns, memory of idle streams")
+	turn := flag.Duration("turn", 3*time.Second, "how long the load lasts, for one variant in one round")
 	out := flag.String("o", "docs/performance.md", "where the table is written")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r := &run{ctx: ctx, profiles: *profiles, rounds: 3, turn: 3 * time.Second, rooms: []int{1_000, 100_000}, people: 10_000, online: 1_000_000}
+	r := &run{ctx: ctx, profiles: *profiles, rounds: 3, turn: *turn, rooms: []int{1_000, 100_000}, people: 10_000, online: 1_000_000}
 	if *only != "" {
 		r.only, *out = strings.Split(*only, ","), ""
 	}
 	if *quick {
-		r.rounds, r.turn, r.rooms, *out = 1, time.Second, []int{1_000, 2_000}, ""
+		r.rounds, r.turn, r.rooms, *out = 1, *turn/3, []int{1_000, 2_000}, ""
 		r.people, r.online = 1_000, 20_000
 	}
 	return r.all(*out)
@@ -90,7 +92,7 @@ func (r *run) all(out string) (err error) {
 		name    string
 		measure func() error
 	}{
-		{"reads", r.reads}, {"writes", r.writes}, {"logins", r.logins}, {"starts", r.starts},
+		{"reads", r.reads}, {"lists", r.lists}, {"inside", r.inside}, {"writes", r.writes}, {"logins", r.logins}, {"starts", r.starts},
 		{"fanout", r.fanout}, {"streams", r.streams}, {"presence", r.presence}, {"store", r.store}, {"original", r.original},
 	} {
 		if len(r.only) > 0 && !slices.Contains(r.only, part.name) {
@@ -129,16 +131,18 @@ func (r *run) noop() (*process, error) { return start(r.ctx, filepath.Join(r.dir
 
 // shipped is the server as it is shipped, with everything on: tokens verified,
 // limits counted (and too high to be met), traces sampled at one per cent.
-func (r *run) shipped(c *crowd, prefix string) (*process, error) {
+func (r *run) shipped(c *crowd, prefix string, flags ...string) (*process, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	metrics := net.JoinHostPort("127.0.0.1", port)
-	p, err := startOn(r.ctx, serverCPU, []string{filepath.Join(r.dir, "free2talk")}, r.environment(c, prefix), "--metrics-listen", metrics)
-	if p != nil {
-		p.metrics = "http://" + metrics
+	p, err := startOn(r.ctx, serverCPU, []string{filepath.Join(r.dir, "free2talk")}, r.environment(c, prefix), append([]string{"--metrics-listen", metrics}, flags...)...)
+	if err != nil {
+		return p, err
 	}
+	p.metrics = "http://" + metrics
+	p.redis, err = r.redisClient()
 	return p, err
 }
 
@@ -156,7 +160,23 @@ type variant struct {
 	name    string
 	on      *process
 	next    func(worker int, n int64) request
-	callers int // at once; zero means connections
+	callers int  // at once; zero means connections
+	h2c     bool // over HTTP/2, else HTTP/1.1
+}
+
+// h2cConnections is over how many connections the callers of HTTP/2 are spread.
+const h2cConnections = 8
+
+func (v variant) clients() []*http.Client {
+	callers := cmp.Or(v.callers, connections)
+	if !v.h2c {
+		return []*http.Client{{Transport: transport(false, callers)}}
+	}
+	clients := make([]*http.Client, h2cConnections)
+	for i := range clients {
+		clients[i] = &http.Client{Transport: transport(true, callers)}
+	}
+	return clients
 }
 
 // turns drives the variants in turn, round after round, and returns the
@@ -165,8 +185,9 @@ func (r *run) turns(variants ...variant) (map[string]figures, error) {
 	rounds := map[string][]figures{}
 	for range r.rounds {
 		for _, v := range variants {
-			f, err := drive(r.ctx, v.on, cmp.Or(v.callers, connections), r.turn, v.next)
-			if err != nil {
+			profiled := r.profile(v.on, v.name)
+			f, err := driveBy(r.ctx, v.clients(), v.on, cmp.Or(v.callers, connections), r.turn, v.next)
+			if err := errors.Join(err, profiled()); err != nil {
 				return nil, err
 			}
 			if f.failed > 0 {

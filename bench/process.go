@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // The processors: what is measured has one, everything else the other.
@@ -28,7 +30,8 @@ type process struct {
 	log  bytes.Buffer
 	gone chan error // what Wait said, once
 
-	metrics string // URL of its metrics and profiles; or ""
+	metrics string        // URL of its metrics and profiles; or ""
+	redis   *redis.Client // the Redis that serves it alone while it is measured; or nil
 }
 
 // start runs a program pinned to the server's processor, and returns once it
@@ -70,6 +73,16 @@ func freePort() (string, error) {
 
 // await returns once the server answers a request for path, whatever it says.
 func (p *process) await(ctx context.Context, path string) error {
+	return p.until(ctx, path, func(int) bool { return true })
+}
+
+// ready returns once the server wants calls.
+func (p *process) ready(ctx context.Context) error {
+	return p.until(ctx, "/readyz", func(status int) bool { return status == http.StatusOK })
+}
+
+// until asks for path until the status of the answer is good.
+func (p *process) until(ctx context.Context, path string, good func(status int) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(time.Millisecond)
@@ -81,13 +94,15 @@ func (p *process) await(ctx context.Context, path string) error {
 		}
 		reply, err := http.DefaultClient.Do(request)
 		if err == nil {
-			return reply.Body.Close()
+			if err := reply.Body.Close(); err != nil || good(reply.StatusCode) {
+				return err
+			}
 		}
 		select {
 		case err := <-p.gone:
 			return fmt.Errorf("%s ended: %w\n%s", p.cmd.Args[3], err, p.log.String())
 		case <-ctx.Done():
-			return fmt.Errorf("%s does not answer: %w", p.cmd.Args[3], ctx.Err())
+			return fmt.Errorf("%s is not as it should be: %w", p.cmd.Args[3], ctx.Err())
 		case <-tick.C:
 		}
 	}
@@ -144,6 +159,52 @@ func (p *process) cpu() (time.Duration, error) {
 	}
 	system, err := strconv.Atoi(fields[12])
 	return time.Duration(user+system) * clockTick, err
+}
+
+// spent is what a server and its Redis have used up to now.
+type spent struct {
+	cpu, redis time.Duration
+	mallocs    float64
+}
+
+func (p *process) spent(ctx context.Context) (s spent, err error) {
+	if p.redis != nil {
+		info, err := redisInfo(ctx, p.redis, "cpu")
+		if err != nil {
+			return s, err
+		}
+		s.redis = time.Duration((info["used_cpu_sys"] + info["used_cpu_user"]) * float64(time.Second))
+	}
+	if p.metrics != "" {
+		if s.mallocs, err = p.mallocs(ctx); err != nil {
+			return s, err
+		}
+	}
+	s.cpu, err = p.cpu()
+	return s, err
+}
+
+// mallocs is how many objects the server has ever made.
+func (p *process) mallocs(ctx context.Context) (float64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.metrics+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	reply, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer reply.Body.Close()
+	body, err := io.ReadAll(reply.Body)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(body)) {
+		if value, ok := strings.CutPrefix(line, "go_memstats_mallocs_total "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("%s tells no mallocs", p.metrics)
 }
 
 // ownCPU is the CPU time that this process has spent.

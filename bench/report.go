@@ -77,6 +77,29 @@ func (t *table) show(w io.Writer) {
 	}
 }
 
+// why is what stands in the way of the goals that are not met, as profiles of
+// 2026-11-27 show. Take them anew with -profiles when the figures move.
+const why = `
+## What stands in the way
+
+By %[1]sgo run ./bench -only reads -profiles DIR%[1]s, on the machine above.
+
+- **G1, G2, G3**: of the CPU of a GetRoom that is near, 38 %% is net/http around the handler, which a no-op pays as well (14 %% is the
+  system call that writes the answer); 13 %% the limiter, whose trips are shared; 12 %% the question, the handler and the reply; 5 %% the
+  access log; 4 %% the token; 3 %% the collection of garbage; some 10 %% the links of the chain, their contexts and headers; the rest is the
+  scheduler's. The cache itself is 2 %%. A binary no-op has no JSON to write, so the same chain weighs twice as much beside it.
+- **G6**: the load is part of the whole machine, and takes as much for each side; the original asks for no token.
+- **G9**: three fifths are the system call that writes one delivery to one connection, the same for both sides.
+- **G12 over h2c**: 4 KB are net/http's buffer of a handler, 8 the stack of the stream's goroutine, the rest what the heap's spans leave empty.
+- **G13**: a connect and a disconnect are thirteen commands in two scripts; what they keep lets a dead node's people be found without a walk.
+- **G14**: with 64 callers at once a trip is shared by nearly all of them, and is a quarter of a decision; the rest is two visits to the node's
+  own log, waking the caller, and spelling six arguments.
+- **G15**: a log-in is more than its hash: the limit, a session, two tokens, the transaction.
+- **G17 from Redis**: half is go-redis and the system calls, as in a bare GET; a tenth decoding; the rest the time-out, the breaker and the
+  queue of the shared trips, which one caller alone has nobody to share with. 16 people are one MGET; of what is left a third is decoding and a
+  third the keys and the maps.
+`
+
 // write makes the page, with where and when it was measured.
 func (t *table) write(path string) error {
 	var page bytes.Buffer
@@ -91,6 +114,7 @@ Written by %[1]smake bench%[1]s; never by hand. What is compared, and how, stand
 
 `, "`", time.Now().UTC().Format(time.DateOnly), commit(), machine(), runtime.Version())
 	t.show(&page)
+	fmt.Fprintf(&page, why, "`")
 	return os.WriteFile(path, page.Bytes(), 0o644)
 }
 

@@ -326,6 +326,17 @@ func (u *unsaid) add(e unsaidEnd) {
 	}
 }
 
+// forget has what failed of a log count no more. Its places are still given back.
+func (u *unsaid) forget(name string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i := range u.ends {
+		if u.ends[i].attempt.name == name {
+			u.ends[i].failed = false
+		}
+	}
+}
+
 // sayAgain tells Redis the ends that it could not be told.
 func (l *Limiter) sayAgain(ctx context.Context) {
 	l.unsaid.mu.Lock()

@@ -164,7 +164,7 @@ func trustNow(t *testing.T, r *Redis) {
 
 func TestANodeThatSleptDoesNotBelieve(t *testing.T) {
 	t.Parallel()
-	trust := newTrust()
+	trust := newTrust(func() {})
 	now := time.Now()
 	trust.heard(now, "a")
 	epoch, due := trust.recoveryDue(now)
@@ -177,7 +177,7 @@ func TestANodeThatSleptDoesNotBelieve(t *testing.T) {
 
 func TestAnotherMasterIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	trust := newTrust()
+	trust := newTrust(func() {})
 	now := time.Now()
 	trust.heard(now, "a")
 	epoch, _ := trust.recoveryDue(now)
@@ -198,7 +198,7 @@ func TestARecoveryThatSawAFailoverOrASilenceDoesNotCount(t *testing.T) {
 			return later
 		},
 	} {
-		trust := newTrust()
+		trust := newTrust(func() {})
 		now := time.Now()
 		trust.heard(now, "a")
 		epoch, _ := trust.recoveryDue(now)

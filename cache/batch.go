@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -11,8 +12,11 @@ import (
 	"github.com/free2talk/free2talk/server/talk"
 )
 
+// One pipeline of a role is under way at a time: Redis does one command after
+// the other, so several would only be smaller, and a round trip is what costs.
+// Who comes meanwhile waits for the rest of one trip before their own.
 const (
-	mostLeaders = 4   // pipelines under way at once, for most roles
+	mostLeaders = 1
 	mostCalls   = 128 // in a pipeline, so that none holds a connection for long
 )
 
@@ -25,7 +29,8 @@ type call struct {
 	// else are one command, which answers for each. Nil where it does not.
 	item []any
 
-	reply *redis.Cmd
+	reply   *redis.Cmd
+	numbers []int64 // the answer of a script of several keys
 }
 
 // command makes a call of a plain command; its first argument is its name.
@@ -58,6 +63,9 @@ func (c *call) ints() ([]int64, error) {
 	if err := c.err(); err != nil {
 		return nil, err
 	}
+	if c.numbers != nil {
+		return c.numbers, nil
+	}
 	return c.reply.Int64Slice()
 }
 
@@ -71,18 +79,37 @@ type batcher struct {
 	timeout time.Duration
 	leading int                                  // pipelines at once, at most
 	calls   int                                  // in a pipeline, at most
+	apart   atomic.Bool                          // no command has keys of several slots
 	took    func(context.Context, time.Duration) // hears of each round trip
 
 	mu      sync.Mutex
 	leaders int
 	queue   []*ticket
+	spare   sync.Pool // of tickets
 }
 
 // ticket is the calls of one caller in the queue.
 type ticket struct {
 	calls []*call
-	done  chan struct{}  // closed when they were answered, or never will be
-	lead  chan []*ticket // gets its own and others where its caller is to send them
+	// turn gets its own and others where its caller is to send them, and nil when
+	// they were answered, or never will be.
+	turn chan []*ticket
+}
+
+// ticket returns one of those that are used again: a caller who leaves has got
+// all that its turn gets.
+func (b *batcher) ticket(calls []*call) *ticket {
+	t, ok := b.spare.Get().(*ticket)
+	if !ok {
+		t = &ticket{turn: make(chan []*ticket, 1)}
+	}
+	t.calls = calls
+	return t
+}
+
+func (b *batcher) drop(t *ticket) {
+	t.calls = nil
+	b.spare.Put(t)
 }
 
 // do sends calls and returns once all are answered, or an error that wraps
@@ -101,6 +128,22 @@ func (b *batcher) do(ctx context.Context, calls ...*call) error {
 	return err
 }
 
+// insistFor bounds how long an administrator waits for a Redis that misses
+// time-outs.
+const insistFor = 2 * time.Second
+
+// insist is do for what an administrator asks for, and may be done twice: where
+// Redis missed a time-out it is asked again, for a while.
+func (b *batcher) insist(ctx context.Context, calls ...*call) error {
+	ctx = context.WithValue(ctx, talk.LossesKey{}, nil) // it may wait again
+	for end := time.Now().Add(insistFor); ; {
+		err := b.do(ctx, calls...)
+		if err == nil || time.Now().After(end) || sleep(ctx, beatEvery/2) != nil {
+			return err
+		}
+	}
+}
+
 func (b *batcher) shares(ctx context.Context, calls []*call) error {
 	for len(calls) > b.calls {
 		if err := b.share(ctx, calls[:b.calls]); err != nil {
@@ -112,7 +155,8 @@ func (b *batcher) shares(ctx context.Context, calls []*call) error {
 }
 
 func (b *batcher) share(ctx context.Context, calls []*call) error {
-	t := &ticket{calls: calls, done: make(chan struct{}), lead: make(chan []*ticket, 1)}
+	t := b.ticket(calls)
+	defer b.drop(t)
 	b.mu.Lock()
 	if b.leaders < b.leading {
 		b.leaders++
@@ -121,12 +165,10 @@ func (b *batcher) share(ctx context.Context, calls []*call) error {
 	}
 	b.queue = append(b.queue, t)
 	b.mu.Unlock()
-	select {
-	case <-t.done:
-		return outcome(calls)
-	case tickets := <-t.lead:
+	if tickets := <-t.turn; tickets != nil {
 		return b.lead(ctx, tickets)
 	}
+	return outcome(calls)
 }
 
 // lead sends what stands on tickets, of which the first is the caller's own,
@@ -149,13 +191,13 @@ func (b *batcher) lead(ctx context.Context, tickets []*ticket) error {
 		b.queue = nil
 	}
 	if next := b.cut(); len(next) > 0 {
-		next[0].lead <- next
+		next[0].turn <- next
 	} else {
 		b.leaders--
 	}
 	b.mu.Unlock()
 	for _, t := range tickets[1:] {
-		close(t.done)
+		t.turn <- nil
 	}
 	return outcome(tickets[0].calls)
 }
@@ -185,23 +227,34 @@ func outcome(calls []*call) error {
 }
 
 // exchange sends calls in one pipeline, and once more those whose script the
-// server does not know yet.
+// server does not know yet, or whose keys it wants apart.
 func (b *batcher) exchange(ctx context.Context, calls []*call) error {
 	b.send(ctx, calls, true)
-	var unknown []*call
+	var again []*call
 	for _, c := range calls {
-		if answers(c.reply.Err(), "NOSCRIPT") {
-			unknown = append(unknown, c)
+		apart := b.parts(c.reply.Err())
+		if apart || answers(c.reply.Err(), "NOSCRIPT") {
+			again = append(again, c)
 		}
 	}
-	if len(unknown) > 0 {
-		b.send(ctx, unknown, false)
+	if len(again) > 0 {
+		b.send(ctx, again, false)
 	}
 	return outcome(calls)
 }
 
+// parts reports whether a server that looks like one, and is several behind a
+// proxy, wants keys apart; from then on they are.
+func (b *batcher) parts(err error) bool {
+	apart := answers(err, "CROSSSLOT")
+	if apart {
+		b.apart.Store(true)
+	}
+	return apart
+}
+
 func (b *batcher) send(ctx context.Context, calls []*call, digest bool) {
-	groups := together(calls)
+	groups := together(calls, b.apart.Load())
 	if len(groups) == 1 {
 		command := groups[0].command(ctx, digest)
 		_ = b.client.Process(ctx, command) // the reply holds it
@@ -209,7 +262,7 @@ func (b *batcher) send(ctx context.Context, calls []*call, digest bool) {
 		return
 	}
 	pipe := b.client.Pipeline()
-	commands := make([]*redis.Cmd, len(groups))
+	commands := make([]redis.Cmder, len(groups))
 	for i, g := range groups {
 		commands[i] = g.command(ctx, digest)
 		_ = pipe.Process(ctx, commands[i])

@@ -199,6 +199,9 @@ func isNetwork(err error) bool {
 
 // answers reports whether err is a server's answer that begins with word.
 func answers(err error, word string) bool {
+	if err == nil {
+		return false
+	}
 	var answer redis.Error
 	return errors.As(err, &answer) && strings.HasPrefix(answer.Error(), word)
 }
@@ -206,6 +209,9 @@ func answers(err error, word string) bool {
 // isWrongType reports whether a key held another type than a command or a
 // script expects. (Some servers put words of their own before it.)
 func isWrongType(err error) bool {
+	if err == nil {
+		return false
+	}
 	var answer redis.Error
 	return errors.As(err, &answer) && strings.Contains(answer.Error(), "WRONGTYPE")
 }

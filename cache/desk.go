@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"time"
 
@@ -41,10 +42,10 @@ func (l *Limiter) Held(ctx context.Context, limit talk.Limit, key string) (talk.
 // away, since then the others cannot be told.
 func (l *Limiter) Reset(ctx context.Context, limit talk.Limit, key string) error {
 	name := l.redis.keys.limit(limit, key)
-	if err := l.redis.limiter.do(ctx, scriptReset.run(l.redis.keys.resets(), name, resetsKept.Microseconds())); err != nil {
+	if err := l.redis.limiter.insist(ctx, scriptReset.run(l.redis.keys.resets(), name, resetsKept.Microseconds())); err != nil {
 		return talk.ErrBusy.Because(err)
 	}
-	if err := l.drop(ctx, name); err != nil {
+	if err := l.drop(ctx, name, l.redis.limiter.insist); err != nil {
 		return talk.ErrBusy.Because(err)
 	}
 	return nil
@@ -53,42 +54,58 @@ func (l *Limiter) Reset(ctx context.Context, limit talk.Limit, key string) error
 // drop forgets a log here, and then in Redis: in this order, since a node that
 // still has places Redis does not know tells it of them. Each node does both,
 // so the last one to hear of a reset takes away what others may have told.
-func (l *Limiter) drop(ctx context.Context, name string) error {
+func (l *Limiter) drop(ctx context.Context, name string, send func(context.Context, ...*call) error) error {
+	l.unsaid.forget(name)
 	l.ledger.forget(name)
-	return l.redis.limiter.do(ctx, command("unlink", name))
+	return send(ctx, command("unlink", name))
 }
 
 // resets is where a node stands in the list of resets.
 type resets struct {
-	mu    sync.Mutex
-	begun bool
-	last  string // when the last one was that it heard of, in µs
+	mu   sync.Mutex
+	last int64 // by Redis's clock, µs: it has heard of what was reset until then; 0 where it has not looked yet
 }
 
 // hearResets drops what was reset since it last looked, at first since the node
-// began to count.
+// began to count. Where Redis is away it stays where it is, and hears of all
+// later.
 func (l *Limiter) hearResets(ctx context.Context) {
 	r := &l.resets
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	after := "-1"
-	if r.begun {
-		after = r.last
+	if r.last == 0 {
+		now, _, err := l.resetsAfter(ctx, -1)
+		if err != nil {
+			return
+		}
+		r.last = max(1, now-time.Since(l.began).Microseconds()) // since the answer came: rather too early than too late
 	}
-	c := scriptResets.run(l.redis.keys.resets(), after, time.Since(l.began).Microseconds())
-	if l.redis.limiter.do(ctx, c) != nil {
-		return // it stays where it is, and hears of all later
-	}
-	heard, err := c.reply.StringSlice()
-	if err != nil || len(heard) == 0 {
+	last, names, err := l.resetsAfter(ctx, r.last)
+	if err != nil {
 		return
 	}
-	for _, name := range heard[1:] {
-		if l.drop(ctx, name) != nil {
+	for _, name := range names {
+		if l.drop(ctx, name, l.redis.limiter.do) != nil {
 			return
 		}
 	}
-	r.begun, r.last = true, heard[0]
+	r.last = last
+}
+
+func (l *Limiter) resetsAfter(ctx context.Context, after int64) (last int64, names []string, err error) {
+	c := scriptResets.run(l.redis.keys.resets(), after)
+	if err := l.redis.limiter.do(ctx, c); err != nil {
+		return 0, nil, err
+	}
+	heard, err := c.reply.StringSlice()
+	if err != nil {
+		return 0, nil, err
+	}
+	if len(heard) == 0 {
+		return 0, nil, errMalformed
+	}
+	last, err = strconv.ParseInt(heard[0], 10, 64)
+	return last, heard[1:], err
 }
 
 // peek is what the log of this node says about a key that it may never have

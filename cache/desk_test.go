@@ -2,7 +2,9 @@ package cache
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,8 +91,8 @@ func resetEverywhere(t *testing.T, where corner) {
 	check(t, nodes[1].Reset(t.Context(), plain, "k"))
 	check(t, nodes[1].Reset(t.Context(), failures, "k"))
 	equal(t, "held at once", held(t, nodes[1], plain, "k"), talk.Holding{})
-	for _, l := range nodes {
-		eventually(t, func() bool {
+	for i, l := range nodes {
+		await(t, fmt.Sprintf("node %d to forget", i), func() bool {
 			return held(t, l, plain, "k") == talk.Holding{} && held(t, l, failures, "k") == talk.Holding{}
 		})
 	}
@@ -104,13 +106,54 @@ func resetOnce(t *testing.T, where corner) {
 	l := NewLimiter(where.open(t), nil)
 	limit := limitOf(2, time.Hour)
 	check(t, l.Reset(t.Context(), limit, "k"))
-	eventually(t, func() bool { l.resets.mu.Lock(); defer l.resets.mu.Unlock(); return l.resets.begun })
+	l.hearResets(t.Context()) // its own, so that it does not later
 	take(t, l, limit, "k", 2)
 	late := NewLimiter(where.open(t), nil)
 	for range 2 {
 		late.hearResets(t.Context())
 	}
 	equal(t, "held", held(t, late, limit, "k").Used, 2)
+}
+
+// The node has begun to count, and asks what was reset since; until Redis gets
+// to answer, time passes.
+func TestAResetIsHeardHoweverLongTheQuestionTakes(t *testing.T) {
+	t.Parallel()
+	_, where := own(t)
+	r, other := where.idle(t), NewLimiter(where.open(t), nil)
+	limit, once := limitOf(2, time.Hour), sync.Once{}
+	l := NewLimiter(r, nil)
+	take(t, l, limit, "k", 2)
+	raw(r).AddHook(after{func(command func()) {
+		once.Do(func() {
+			check(t, other.Reset(t.Context(), limit, "k"))
+			pass(t, time.Second)
+		})
+		command()
+	}})
+	l.hearResets(t.Context())
+	equal(t, "held", held(t, l, limit, "k"), talk.Holding{})
+}
+
+// A failure that Redis was not told of is not told after the reset.
+func TestAResetForgetsFailuresThatRedisDidNotHear(t *testing.T) {
+	t.Parallel()
+	server, where := own(t)
+	l := NewLimiter(where.open(t, quick), nil)
+	limit := failuresOf(1, time.Hour)
+	a, _, err := l.Begin(t.Context(), limit, "k")
+	check(t, err)
+	server.Stop()
+	a.End(t.Context(), true)
+	server.Cont()
+	await(t, "the reset", func() bool { return l.Reset(t.Context(), limit, "k") == nil })
+	await(t, "all to be told", func() bool {
+		l.sayAgain(t.Context())
+		l.unsaid.mu.Lock()
+		defer l.unsaid.mu.Unlock()
+		return len(l.unsaid.ends) == 0
+	})
+	equal(t, "held", held(t, l, limit, "k"), talk.Holding{})
 }
 
 func TestDeskWithoutRedis(t *testing.T) {

@@ -15,19 +15,22 @@
 //
 // # The protocol
 //
-// One key, one round trip a step, and no assumption on time. A reader sends
-// SET key L<token> NX GET PX 3000. The answer is the value, or the absence, or
-// somebody else's lease; or nothing, and then the lease is the reader's own:
+// One key, one round trip a step, and no assumption on time. A reader asks for
+// the entry by GET, or by MGET for many: mostly it is there. Who finds nothing
+// sends SET key L<token> NX GET PX 3000. The answer is the value, or the absence,
+// or somebody else's lease; or nothing, and then the lease is the reader's own:
 // it loads from the truth and fills by a script that writes only while its
 // lease stands. Forgetting takes the lease away with the entry, so what was
 // loaded before a write is never stored after it.
 //
 //	reader                     Redis                writer
+//	GET room:{7}            →  nothing
 //	SET room:{7} L1 NX GET  →  nothing: L1 stands
 //	loads version 3                                 commits version 4
 //	                           key unlinked      ←  Forget(room:7)
 //	                                                replies
 //	fill if L1 stands       →  0: it does not
+//	GET room:{7}            →  nothing
 //	SET room:{7} L2 NX GET  →  nothing: L2 stands
 //	loads version 4
 //	fill if L2 stands       →  1
@@ -37,6 +40,32 @@
 // then read the truth themselves and store nothing. In a process, callers
 // share a load only where it began after they came; who comes later shares the
 // next. So a thousand misses at once are at most two loads a node.
+//
+// # What is near
+//
+// A process keeps what is read often in its own memory, with the replies that
+// were made of it, under two rules. It serves an entry only while it hears what
+// all nodes forget: each quarter of a second it sends itself a heartbeat through
+// every master, on the connection that the invalidations come on, and the last
+// that came back was sent less than a second ago. A connection's messages come
+// in order, so what was forgotten before that has been heard; one that breaks
+// ends the epoch, and everything with it. And it keeps an entry only where
+// neither the epoch nor the key's invalidations moved since before it was asked
+// for. So a read sees what its own node has acknowledged, and what any node had
+// acknowledged a second before.
+//
+//	reader                 Redis            writer                 the reader's node
+//	stamp of room:7
+//	reads version 3
+//	                       key unlinked  ←  Forget(room:7)
+//	                       told          →                         stamp moves
+//	keep if the stamp stands: it does not
+//
+// Where nothing is heard, as while Redis is away, a load from the truth is
+// served for a second, unless this process forgets it. The bound of the memory
+// is in bytes, by an estimate that errs upwards. Sessions, bans and permissions
+// are never near. make mutants takes the rules away, one by one, and shows which
+// test notices.
 //
 // # Keys
 //
@@ -94,7 +123,7 @@
 // # When Redis is gone
 //
 //   - Reads of rooms and people go to the truth, by the same shared loads, and
-//     store nothing. The calls under way pay one time-out; after five failures
+//     store nothing but what is near for a second. The calls under way pay one time-out; after five failures
 //     nothing is sent until a heartbeat is answered.
 //   - Forget returns an error and the keys are dirty: this process does not
 //     read them from Redis until they are unlinked, which it keeps trying.

@@ -52,26 +52,32 @@ func absent(lease string) []byte {
 	return append([]byte{tagAbsent}, lease[1:]...)
 }
 
-// age is how long ago the load of an entry began, by the clocks of two nodes.
-func age(entry string, now time.Time) time.Duration {
+// entryTime is when the load of an entry began, by the clock of who loaded it.
+func entryTime(entry string) time.Time {
 	var b [8]byte
 	copy(b[2:], entry[1:1+timeSize])
-	return max(0, now.Sub(time.UnixMilli(int64(binary.BigEndian.Uint64(b[:])))))
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(b[:])))
 }
 
+// age is how long ago the load of an entry began, by the clocks of two nodes.
+func age(loaded, now time.Time) time.Duration { return max(0, now.Sub(loaded)) }
+
+// isLease reports whether an entry says that somebody loads it.
+func isLease(entry string) bool { return len(entry) == leaseSize && entry[0] == tagLease }
+
 // split returns an entry's tag and, of a value, what a codec wrote.
-func split(entry string, kind byte) (tag byte, payload []byte, err error) {
+func split(entry string, kind byte) (tag byte, payload string, err error) {
 	switch {
 	case len(entry) < entryHead:
-		return 0, nil, errMalformed
+		return 0, "", errMalformed
 	case entry[0] == tagLease, entry[0] == tagAbsent:
 		if len(entry) != entryHead {
-			return 0, nil, errMalformed
+			return 0, "", errMalformed
 		}
-		return entry[0], nil, nil
+		return entry[0], "", nil
 	case entry[0] == tagValue && len(entry) >= valueHead && entry[entryHead] == formatNow && entry[entryHead+1] == kind:
-		return tagValue, []byte(entry[valueHead:]), nil
+		return tagValue, entry[valueHead:], nil
 	default:
-		return 0, nil, errMalformed
+		return 0, "", errMalformed
 	}
 }

@@ -139,12 +139,14 @@ func (r *Redis) Forget(ctx context.Context, keys ...talk.Key) error {
 	}
 	r.dirty.remember(keys, time.Now())
 	if first == nil {
+		r.near.forget(keys...) // after Redis did: what is asked for from now on is new
 		return nil
 	}
 	if !r.dirty.mark(failed) { // recovering tells them again, since their rows are not marked as told
 		r.distrust()
 		r.dirty.drop()
 	}
+	r.near.forget(keys...) // after they are marked: what is asked for from now on is read from the truth
 	r.metrics.unforgotten(len(failed))
 	return fmt.Errorf("forget %d keys: %w", len(failed), first)
 }

@@ -19,12 +19,7 @@ const loadTimeout = 5 * time.Second
 // gives up does not disturb the others; a load that all gave up is cancelled.
 type group[T any] struct {
 	// load returns the value of each key, or an error for all that it has none for.
-	load func(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]T, error)
-	// glance, where it is set, is the quick beginning of a load: it returns the
-	// values, or nil and the load that goes on from there. It runs in the
-	// goroutine of a caller, which it may keep from giving up for a moment.
-	glance func(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]T, func() (map[talk.Key]T, error))
-
+	load  func(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]T, error)
 	spawn func(func()) // who runs loads, and waits for them in the end
 
 	mu    sync.Mutex
@@ -58,9 +53,10 @@ func newGroup[T any](load func(context.Context, []talk.Key, time.Time) (map[talk
 	return &group[T]{load: load, spawn: func(f func()) { go f() }, lines: map[talk.Key]*line[T]{}}
 }
 
-// do returns the value of each key. Values are shared: nobody changes them.
-func (g *group[T]) do(ctx context.Context, keys []talk.Key) (map[talk.Key]T, error) {
-	flights, mine := g.board(ctx, keys)
+// do returns the value of each key, for a caller who came at a moment before.
+// Values are shared: nobody changes them.
+func (g *group[T]) do(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]T, error) {
+	flights, mine := g.board(ctx, keys, since)
 	if mine != nil {
 		g.depart(mine)
 	}
@@ -84,8 +80,7 @@ func (g *group[T]) do(ctx context.Context, keys []talk.Key) (map[talk.Key]T, err
 
 // board finds a flight for each key, and returns the trip that the caller is
 // to make, if any.
-func (g *group[T]) board(ctx context.Context, keys []talk.Key) ([]*flight[T], *trip) {
-	now := time.Now()
+func (g *group[T]) board(ctx context.Context, keys []talk.Key, since time.Time) ([]*flight[T], *trip) {
 	flights := make([]*flight[T], len(keys))
 	var mine []talk.Key
 	g.mu.Lock()
@@ -94,11 +89,11 @@ func (g *group[T]) board(ctx context.Context, keys []talk.Key) ([]*flight[T], *t
 		l := g.lines[key]
 		switch {
 		case l == nil:
-			flights[i] = newFlight[T](ctx, now)
+			flights[i] = newFlight[T](ctx, since)
 			g.lines[key] = &line[T]{running: flights[i]}
 			mine = append(mine, key)
 		case l.next == nil:
-			l.next = newFlight[T](ctx, now)
+			l.next = newFlight[T](ctx, since)
 			flights[i] = l.next
 		default:
 			flights[i] = l.next
@@ -108,8 +103,8 @@ func (g *group[T]) board(ctx context.Context, keys []talk.Key) ([]*flight[T], *t
 	return flights, g.start(mine)
 }
 
-func newFlight[T any](ctx context.Context, now time.Time) *flight[T] {
-	return &flight[T]{ctx: ctx, since: now, done: make(chan struct{})}
+func newFlight[T any](ctx context.Context, since time.Time) *flight[T] {
+	return &flight[T]{ctx: ctx, since: since, done: make(chan struct{})}
 }
 
 // start makes one trip for the running flights of keys. The lock is held.
@@ -131,35 +126,15 @@ func (g *group[T]) start(keys []talk.Key) *trip {
 	return t
 }
 
-// depart begins a trip in the caller's goroutine, and leaves what takes long
-// to another, so that the caller can give up.
-func (g *group[T]) depart(t *trip) {
-	rest := func() (map[talk.Key]T, error) { return g.load(t.ctx, t.keys, t.since) }
-	if g.glance != nil {
-		var values map[talk.Key]T
-		err := errPanicked
-		func() {
-			defer func() {
-				if rest == nil || err != nil {
-					g.land(t, values, err)
-				}
-			}()
-			values, rest = g.glance(t.ctx, t.keys, t.since)
-			err = nil
-		}()
-		if rest == nil {
-			return
-		}
-	}
-	g.spawn(func() { g.fly(t, rest) })
-}
+// depart makes a trip, so that its callers can give up.
+func (g *group[T]) depart(t *trip) { g.spawn(func() { g.fly(t) }) }
 
 // fly loads, hands the values out, and sends off those who waited.
-func (g *group[T]) fly(t *trip, load func() (map[talk.Key]T, error)) {
+func (g *group[T]) fly(t *trip) {
 	var values map[talk.Key]T
 	err := errPanicked // stays where load panics, so that nobody waits for ever
 	defer func() { g.land(t, values, err) }()
-	values, err = load()
+	values, err = g.load(t.ctx, t.keys, t.since)
 }
 
 func (g *group[T]) land(t *trip, values map[talk.Key]T, err error) {
@@ -183,9 +158,7 @@ func (g *group[T]) land(t *trip, values map[talk.Key]T, err error) {
 		again = append(again, key)
 	}
 	if next := g.start(again); next != nil {
-		g.spawn(func() {
-			g.fly(next, func() (map[talk.Key]T, error) { return g.load(next.ctx, next.keys, next.since) })
-		})
+		g.depart(next)
 	}
 }
 

@@ -46,7 +46,7 @@ func TestGroup(t *testing.T) {
 		"a load that all gave up is cancelled":                      allGiveUp,
 		"many keys are one load":                                    manyKeys,
 		"an error reaches all who share it":                         groupError,
-		"a panic at first glance leaves nobody waiting":             glancePanics,
+		"a load that panics leaves nobody waiting":                  loadPanics,
 	} {
 		t.Run(name, func(t *testing.T) { t.Parallel(); synctest.Test(t, test) })
 	}
@@ -54,7 +54,7 @@ func TestGroup(t *testing.T) {
 
 func one64(t *testing.T, g *group[int64], key talk.Key) int64 {
 	t.Helper()
-	values, err := g.do(t.Context(), []talk.Key{key})
+	values, err := g.do(t.Context(), []talk.Key{key}, time.Now())
 	if err != nil {
 		t.Error(err)
 	}
@@ -98,7 +98,7 @@ func giveUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	all.Go(func() {
-		if _, err := g.do(ctx, []talk.Key{"k"}); !errors.Is(err, context.Canceled) {
+		if _, err := g.do(ctx, []talk.Key{"k"}, time.Now()); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -120,7 +120,7 @@ func allGiveUp(t *testing.T) {
 	defer cancel()
 	var all sync.WaitGroup
 	for range 5 {
-		all.Go(func() { _, _ = g.do(ctx, []talk.Key{"a", "b"}) })
+		all.Go(func() { _, _ = g.do(ctx, []talk.Key{"a", "b"}, time.Now()) })
 	}
 	all.Wait()
 	synctest.Wait()
@@ -134,7 +134,7 @@ func manyKeys(t *testing.T) {
 	var all sync.WaitGroup
 	for _, keys := range [][]talk.Key{{"a", "b", "c"}, {"b", "c", "d"}, {"a", "c"}} {
 		all.Go(func() {
-			values, err := g.do(t.Context(), keys)
+			values, err := g.do(t.Context(), keys, time.Now())
 			check(t, err)
 			equal(t, "values", len(values), len(keys))
 		})
@@ -149,26 +149,35 @@ func groupError(t *testing.T) {
 	g := s.group()
 	g.load = func(context.Context, []talk.Key, time.Time) (map[talk.Key]int64, error) { return nil, s.fail }
 	for range 2 {
-		if _, err := g.do(t.Context(), []talk.Key{"k"}); !errors.Is(err, talk.ErrDatabaseUnavailable) {
+		if _, err := g.do(t.Context(), []talk.Key{"k"}, time.Now()); !errors.Is(err, talk.ErrDatabaseUnavailable) {
 			t.Errorf("got %v", err)
 		}
 	}
 }
 
-func glancePanics(t *testing.T) {
+func loadPanics(t *testing.T) {
 	var s slow
+	s.world.Store(7)
 	g := s.group()
-	g.glance = func(context.Context, []talk.Key, time.Time) (map[talk.Key]int64, func() (map[talk.Key]int64, error)) {
+	load := g.load
+	g.load = func(context.Context, []talk.Key, time.Time) (map[talk.Key]int64, error) {
 		time.Sleep(time.Second) // synctest's clock
+		g.load = load
 		panic("a value that cannot be read")
+	}
+	g.spawn = func(f func()) {
+		go func() {
+			defer func() { _ = recover() }()
+			f()
+		}()
 	}
 	var all sync.WaitGroup
 	all.Go(func() {
-		defer func() { equal(t, "panicked", recover() != nil, true) }()
-		_, _ = g.do(t.Context(), []talk.Key{"k"})
+		_, err := g.do(t.Context(), []talk.Key{"k"}, time.Now())
+		equal(t, "error", errors.Is(err, errPanicked), true)
 	})
 	synctest.Wait()
-	equal(t, "who waited", one64(t, g, "k"), 0) // by the whole load, which does not panic
+	equal(t, "who waited", one64(t, g, "k"), 7) // by the next load, which does not panic
 	all.Wait()
 	equal(t, "what is left behind", behind(g), 0)
 }

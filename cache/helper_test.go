@@ -73,7 +73,11 @@ func (c corner) open(t testing.TB, options ...func(*Config)) *Redis {
 // idle returns a node's Redis that nobody watches yet.
 func (c corner) idle(t testing.TB, options ...func(*Config)) *Redis {
 	t.Helper()
-	config := Config{URL: c.url, Prefix: c.prefix, Timeout: 5 * time.Second, Log: slog.New(slog.DiscardHandler)} // generous: the machine is shared
+	config := Config{
+		URL: c.url, Prefix: c.prefix, Log: slog.New(slog.DiscardHandler),
+		Timeout: 5 * time.Second, // generous: the machine is shared
+		Near:    -1,              // what is asked goes to Redis, unless the test is of what is near
+	}
 	for _, option := range options {
 		option(&config)
 	}
@@ -134,8 +138,10 @@ type jsonCodec[T any] struct{}
 
 func (jsonCodec[T]) Encode(value T) ([]byte, error) { return json.Marshal(value) }
 
-func (jsonCodec[T]) Decode(payload []byte) (value T, err error) {
-	err = json.Unmarshal(payload, &value)
+func (jsonCodec[T]) Weigh(T) int { return 64 }
+
+func (jsonCodec[T]) Decode(payload string) (value T, err error) {
+	err = json.Unmarshal([]byte(payload), &value)
 	return value, err
 }
 

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -85,8 +86,11 @@ func (k keys) session(id talk.SessionID) string {
 }
 
 // limit carries the numbers, so that nodes with other numbers count apart.
-func (k keys) limit(limit talk.Limit, key string) string {
-	return k.prefix + "rl:" + limit.Policy + ":" + strconv.Itoa(limit.Places) + "/" + seconds(limit.Window) + ":{" + key + "}"
+func (k keys) limit(limit talk.Limit, key string) string { return k.limitUpTo(limit) + key + "}" }
+
+// limitUpTo is what the logs of a limit are called, up to the key.
+func (k keys) limitUpTo(limit talk.Limit) string {
+	return k.prefix + "rl:" + limit.Policy + ":" + strconv.Itoa(limit.Places) + "/" + seconds(limit.Window) + ":{"
 }
 
 // analytics is what all keys of analytics begin with.
@@ -98,6 +102,17 @@ func (k keys) resets() string { return k.prefix + "rl-resets" }
 // invalidations is the channel on which the keys that changed are told, in
 // the spelling of talk.Key.
 func (k keys) invalidations() string { return k.prefix + "invalidate" }
+
+// heartbeats is the channel on which a node hears itself.
+func (k keys) heartbeats(node string) string { return k.invalidations() + ":" + node }
+
+// rowOf is the place of a kind of entries in the table; -1 where it has none.
+func rowOf(kind string) int {
+	return slices.IndexFunc(table, func(row keyRow) bool { return row.entry && row.name == kind })
+}
+
+// kindOf is the byte that a row's entries are marked with.
+func kindOf(row int) byte { return byte('a' + row) }
 
 // seconds has no exponent and no trailing zeros: 900, 0.25.
 func seconds(d time.Duration) string {

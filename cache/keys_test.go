@@ -43,7 +43,7 @@ func TestKeyTable(t *testing.T) {
 	equal(t, "rows", strings.Count(table, "\n"), 24)
 }
 
-// Every script begins with its signature, and touches one slot.
+// Every script begins with its signature, and on a Cluster touches one slot.
 func TestScriptsSayWhatTheyDo(t *testing.T) {
 	t.Parallel()
 	files, err := luaFiles.ReadDir("lua")

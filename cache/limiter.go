@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ type Limiter struct {
 	unsaid *unsaid
 	resets resets
 	began  time.Time
+	shapes atomic.Pointer[[]*shape]
 }
 
 var _ talk.Limiter = (*Limiter)(nil)
@@ -58,7 +60,8 @@ func (l *Limiter) Take(ctx context.Context, limit talk.Limit, key string, cost i
 	if err := ctx.Err(); err != nil {
 		return talk.Verdict{}, context.Cause(ctx)
 	}
-	t := &taking{Limiter: l, limit: limit, name: l.redis.keys.limit(limit, key), cost: max(1, cost), now: time.Now(), id: l.last.Add(1)}
+	shape := l.shape(limit)
+	t := &taking{Limiter: l, shape: shape, limit: limit, name: shape.upTo + key + "}", cost: max(1, cost), now: time.Now(), id: l.last.Add(1)}
 	verdict, mode := t.decide(ctx)
 	l.count(ctx, verdict, mode)
 	return verdict, nil
@@ -76,6 +79,7 @@ func (l *Limiter) count(ctx context.Context, v talk.Verdict, mode string) {
 type taking struct {
 	*Limiter
 
+	shape *shape
 	limit talk.Limit
 	name  string
 	cost  int
@@ -94,13 +98,15 @@ func (t *taking) decide(ctx context.Context) (talk.Verdict, string) {
 	c := t.call(k)
 	err := t.redis.limiter.do(ctx, c)
 	switch {
-	case isWrongType(c.err()):
-		err = t.redis.limiter.do(ctx, command("unlink", t.name), c)
+	case err == nil && c.numbers != nil && c.numbers[0] < 0: // it holds something else
+		if err = t.redis.limiter.do(ctx, command("unlink", t.name)); err == nil {
+			err = t.redis.limiter.do(ctx, c) // in a trip of its own: it may go with others, before what goes with it
+		}
 	case err != nil && slept(t.now, t.redis.config.Timeout): // a node that was frozen is no reason to count alone
 		err = t.redis.limiter.do(ctx, c)
 	}
 	reply, bad := c.ints()
-	if err != nil || bad != nil || len(reply) != 3 {
+	if err != nil || bad != nil || len(reply) != 3 || reply[0] < 0 {
 		return t.alone(), modeLocal
 	}
 	return t.settle(reply[0] == 1, int(reply[1]), micros(reply[2]), k), modeRedis
@@ -116,12 +122,15 @@ func (t *taking) consult() (known, talk.Verdict) {
 }
 
 func (t *taking) call(k known) *call {
-	args := []any{t.limit.Window.Microseconds(), t.limit.Places, ttl(t.limit.Window), t.cost, t.member(t.id)}
+	args := make([]any, 6, 6+2*len(k.lost))
+	args[0], args[1], args[2] = t.shape.window, t.shape.places, t.shape.ttls[t.id%uint64(len(t.shape.ttls))]
+	args[3], args[4] = t.cost, t.member(t.id)
 	for _, p := range k.lost {
 		for i := range p.cost {
 			args = append(args, t.member(p.id)+":"+strconv.Itoa(i+1), t.now.Sub(p.at).Microseconds())
 		}
 	}
+	args[5] = (len(args) - 6) / 2
 	return scriptTake.run(t.name, args...)
 }
 
@@ -164,6 +173,45 @@ func (t *taking) alone() talk.Verdict {
 	}
 	return v
 }
+
+// shape is what the decisions of one limit have in common, made once. There are
+// as many as there are policies.
+type shape struct {
+	limit          talk.Limit
+	upTo           string // the name of its logs, up to the key
+	window, places any
+	ttls           [8]any // varied
+}
+
+func (l *Limiter) shape(limit talk.Limit) *shape {
+	for {
+		known := l.shapes.Load()
+		if known != nil {
+			for _, s := range *known {
+				if s.limit == limit {
+					return s
+				}
+			}
+		}
+		s := &shape{limit: limit, upTo: l.redis.keys.limitUpTo(limit), window: limit.Window.Microseconds(), places: limit.Places}
+		for i := range s.ttls {
+			s.ttls[i] = ttl(limit.Window)
+		}
+		var all []*shape
+		if known != nil {
+			all = slices.Clone(*known)
+		}
+		if len(all) >= mostShapes {
+			return s // somebody makes them up
+		}
+		all = append(all, s)
+		if l.shapes.CompareAndSwap(known, &all) {
+			return s
+		}
+	}
+}
+
+const mostShapes = 64
 
 func (l *Limiter) member(id uint64) string { return l.node + strconv.FormatUint(id, 36) }
 

@@ -188,11 +188,13 @@ func otherNumbers(t *testing.T, where corner) {
 // let try, refused, and told that it is busy.
 func tries(t *testing.T, nodes []*Limiter, limit talk.Limit, callers int, failed bool, takes time.Duration) (tried, refused, busy int64) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patient) // and so for their turns: the machine may be slow
+	defer cancel()
 	var tries, refusals, busies atomic.Int64
 	var all sync.WaitGroup
 	for i := range callers {
 		all.Go(func() {
-			a, v, err := nodes[i%len(nodes)].Begin(t.Context(), limit, "k")
+			a, v, err := nodes[i%len(nodes)].Begin(ctx, limit, "k")
 			switch {
 			case errors.Is(err, talk.ErrBusy):
 				busies.Add(1)

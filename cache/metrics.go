@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -14,19 +15,20 @@ import (
 // metrics is what this package tells about itself. The names are those before
 // the Prometheus exporter, which appends `_total` to counters and the unit.
 type metrics struct {
-	requests   metric.Int64Counter
+	requests   family
+	decisions  family
 	loads      metric.Float64Histogram
 	ages       metric.Float64Histogram
 	stale      metric.Int64Counter
 	refusals   metric.Int64Counter
 	unreadable metric.Int64Counter
 	forgets    metric.Int64Counter
-	decisions  metric.Int64Counter
 	breaks     metric.Int64Counter
 	published  metric.Int64Counter
 	repairs    metric.Int64Counter
 	trips      metric.Float64Histogram
-	tallies    sync.Map // decision → tally
+	tallies    sync.Map   // decision → *count
+	decidedMu  sync.Mutex // held while a count is added to decisions
 }
 
 func newMetrics(meter metric.Meter, r *Redis) (*metrics, error) {
@@ -35,12 +37,12 @@ func newMetrics(meter metric.Meter, r *Redis) (*metrics, error) {
 	}
 	var m metrics
 	errs := []error{
-		counter(meter, &m.requests, "free2talk_cache_requests", "Entries asked for, by cache, layer and what came of it."),
 		counter(meter, &m.stale, "free2talk_cache_stale", "Entries that the sampled comparison with the database found stale, by cache."),
 		counter(meter, &m.refusals, "free2talk_cache_fills_refused", "Loads that were not stored because a write came in between."),
 		counter(meter, &m.unreadable, "free2talk_cache_unreadable", "Entries that could not be read, by reason."),
 		counter(meter, &m.forgets, "free2talk_cache_unforgotten", "Keys that could not be unlinked after a write, and were kept from being read."),
-		counter(meter, &m.decisions, "free2talk_limiter_decisions", "Decisions about calls, by policy, result and mode."),
+		m.requests.observe(meter, "free2talk_cache_requests", "Entries asked for, by cache, layer and what came of it."),
+		m.decisions.observe(meter, "free2talk_limiter_decisions", "Decisions about calls, by policy, result and mode."),
 		counter(meter, &m.breaks, "free2talk_breaker_opened", "How often Redis was found to be away, by role."),
 		counter(meter, &m.published, "free2talk_events_published", "Events that this node handed to Redis for the others."),
 		counter(meter, &m.repairs, "free2talk_presence_repaired", "Connections of this node that Redis did not know, or knew and were none, when it was told."),
@@ -51,13 +53,13 @@ func newMetrics(meter metric.Meter, r *Redis) (*metrics, error) {
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5))
 	errs = append(errs, err)
 	m.ages, err = meter.Float64Histogram("free2talk_cache_age", metric.WithUnit("s"),
-		metric.WithDescription("How old the entries were that were served."),
+		metric.WithDescription("How old the entries were that were served; of those that were near, one in a thousand."),
 		metric.WithExplicitBucketBoundaries(.01, .1, 1, 5, 15, 60, 300, 900, 1800, 3600))
 	errs = append(errs, err)
 	m.trips, err = meter.Float64Histogram("free2talk_redis_round_trip", metric.WithUnit("s"),
 		metric.WithDescription("How long Redis took to answer, by role; one round trip may carry many commands."),
 		metric.WithExplicitBucketBoundaries(.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1))
-	errs = append(errs, err, m.observe(meter, r), observePool(meter, r), observeDrift(meter, r), observeMemory(meter, r))
+	errs = append(errs, err, m.observe(meter, r), observePool(meter, r), observeDrift(meter, r), observeMemory(meter, r), observeNear(meter, r))
 	if err := errors.Join(errs...); err != nil {
 		return &m, err
 	}
@@ -125,31 +127,75 @@ func (t tally) count(ctx context.Context) { t.counter.Add(ctx, 1, t.options...) 
 
 func (t tally) add(ctx context.Context, n int) { t.counter.Add(ctx, int64(n), t.options...) }
 
+// count is a number that is told when somebody asks. It costs a tenth of a
+// counter's Add, which counts where nothing else is done.
+type count struct {
+	n   atomic.Int64
+	set metric.MeasurementOption
+	_   [40]byte // a line of the processor's cache for itself
+}
+
+func (c *count) count(context.Context) { c.n.Add(1) }
+
+func (c *count) add(_ context.Context, n int) { c.n.Add(int64(n)) }
+
+// family is the counts of one name.
+type family struct {
+	mu     sync.Mutex
+	counts []*count // only ever appended to
+}
+
+func (f *family) observe(meter metric.Meter, name, description string) error {
+	_, err := meter.Int64ObservableCounter(name, metric.WithDescription(description),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			for _, c := range f.counts {
+				o.Observe(c.n.Load(), c.set)
+			}
+			return nil
+		}))
+	return err
+}
+
+// of adds the count of some labels, which must not be there yet.
+func (f *family) of(set attribute.Set) *count {
+	c := &count{set: metric.WithAttributeSet(set)}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts = append(f.counts, c)
+	return c
+}
+
 // stats is what is counted of one cache.
 type stats struct {
-	hit, miss, negative, wait, stale, err tally
+	hit, miss, negative, wait, stale, err *count
+	near, nearNegative, nearStale         *count
 
 	metrics *metrics
 	cache   attribute.KeyValue
 	load    []metric.RecordOption
+	ages    [2][]metric.RecordOption // of Redis, and near
 	refuse  tally
 }
 
 func (m *metrics) stats(cache string) *stats {
 	name := attribute.String("cache", cache)
-	result := func(result string) tally {
-		set := attribute.NewSet(name, attribute.String("layer", "redis"), attribute.String("result", result))
-		return tally{m.requests, []metric.AddOption{metric.WithAttributeSet(set)}}
+	redis, near := attribute.String("layer", "redis"), attribute.String("layer", "near")
+	result := func(layer attribute.KeyValue, result string) *count {
+		return m.requests.of(attribute.NewSet(name, layer, attribute.String("result", result)))
 	}
 	s := &stats{
-		hit: result("hit"), miss: result("miss"), negative: result("negative"),
-		wait: result("wait"), stale: result("stale"), err: result("error"),
+		hit: result(redis, "hit"), miss: result(redis, "miss"), negative: result(redis, "negative"),
+		wait: result(redis, "wait"), stale: result(redis, "stale"), err: result(redis, "error"),
+		near: result(near, "hit"), nearNegative: result(near, "negative"), nearStale: result(near, "stale"),
 		metrics: m, cache: name, load: []metric.RecordOption{metric.WithAttributes(name)},
 		refuse: tally{m.refusals, []metric.AddOption{metric.WithAttributes(name)}},
 	}
-	for _, t := range []tally{s.hit, s.miss, s.negative, s.wait, s.stale, s.err, s.refuse} {
-		t.add(context.Background(), 0)
+	for i, layer := range []attribute.KeyValue{redis, near} {
+		s.ages[i] = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(name, layer))}
 	}
+	s.refuse.add(context.Background(), 0)
 	return s
 }
 
@@ -157,13 +203,23 @@ func (s *stats) loaded(ctx context.Context, took time.Duration) {
 	s.metrics.loads.Record(ctx, took.Seconds(), s.load...)
 }
 
-func (s *stats) aged(ctx context.Context, age time.Duration) {
-	s.metrics.ages.Record(ctx, age.Seconds(), s.load...)
+// The layers that entries are served from.
+const (
+	ofRedis = iota
+	ofNear
+)
+
+func (s *stats) aged(ctx context.Context, layer int, age time.Duration) {
+	s.metrics.ages.Record(ctx, age.Seconds(), s.ages[layer]...)
 }
 
 // wasStale counts an entry that should not have been served.
-func (s *stats) wasStale(ctx context.Context) {
-	s.stale.count(ctx)
+func (s *stats) wasStale(ctx context.Context, layer int) {
+	if layer == ofNear {
+		s.nearStale.count(ctx)
+	} else {
+		s.stale.count(ctx)
+	}
 	s.metrics.stale.Add(ctx, 1, metric.WithAttributes(s.cache))
 }
 
@@ -179,10 +235,16 @@ type decision struct{ policy, result, mode string }
 // decided counts a decision of the limiter.
 func (m *metrics) decided(ctx context.Context, policy, result, mode string) {
 	d := decision{policy, result, mode}
-	t, ok := m.tallies.Load(d)
-	if !ok {
-		set := attribute.NewSet(attribute.String("policy", policy), attribute.String("result", result), attribute.String("mode", mode))
-		t, _ = m.tallies.LoadOrStore(d, tally{m.decisions, []metric.AddOption{metric.WithAttributeSet(set)}})
+	if c, ok := m.tallies.Load(d); ok {
+		c.(*count).count(ctx)
+		return
 	}
-	t.(tally).count(ctx)
+	m.decidedMu.Lock()
+	defer m.decidedMu.Unlock()
+	c, ok := m.tallies.Load(d)
+	if !ok {
+		c = m.decisions.of(attribute.NewSet(attribute.String("policy", policy), attribute.String("result", result), attribute.String("mode", mode)))
+		m.tallies.Store(d, c)
+	}
+	c.(*count).count(ctx)
 }

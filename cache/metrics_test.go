@@ -186,16 +186,23 @@ func TestSpans(t *testing.T) {
 	t.Parallel()
 	recorder := tracetest.NewSpanRecorder()
 	where := embedded(t)
-	r := where.open(t, func(c *Config) { c.Tracer = trace.NewTracerProvider(trace.WithSpanProcessor(recorder)) })
-	before := len(recorder.Ended())
+	tracers := trace.NewTracerProvider(trace.WithSpanProcessor(recorder))
+	r := where.open(t, func(c *Config) { c.Tracer = tracers })
 	world := newNumbers()
 	get0 := world.cache(r)
-	_, _, err := get0.Get(t.Context(), "room:secret")
+	_, _, err := get0.Get(t.Context(), "room:unseen")
 	check(t, err)
-	spans := recorder.Ended()[before:]
+	if spans := recorder.Ended(); len(spans) > 0 {
+		t.Errorf("%d spans of what nobody records", len(spans))
+	}
+	ctx, call := tracers.Tracer("test").Start(t.Context(), "call")
+	_, _, err = get0.Get(ctx, "room:secret")
+	check(t, err)
+	spans := recorder.Ended()
 	if len(spans) < 2 { // the question and the fill
 		t.Errorf("%d spans", len(spans))
 	}
+	call.End()
 	for _, span := range spans {
 		for _, kv := range span.Attributes() {
 			if kv.Key == "db.statement" {

@@ -153,3 +153,37 @@ func numbersOf(ctx context.Context, master redis.UniversalClient) (map[string]in
 	}
 	return numbers, nil
 }
+
+// observeNear tells what this process keeps itself.
+func observeNear(meter metric.Meter, r *Redis) error {
+	entries, e1 := meter.Int64ObservableGauge("free2talk_cache_near_entries", metric.WithDescription("Entries that this node keeps in its own memory."))
+	size, e2 := meter.Int64ObservableGauge("free2talk_cache_near_size", metric.WithUnit("By"),
+		metric.WithDescription("What the entries that this node keeps in its own memory take, by an estimate that errs upwards."))
+	heard, e4 := meter.Int64ObservableGauge("free2talk_cache_near_heard", metric.WithDescription("1 while this node hears what others forget, and so serves what is near."))
+	warmed, e5 := meter.Float64ObservableGauge("free2talk_cache_warming", metric.WithUnit("s"),
+		metric.WithDescription("How long this node took, when it started, to load what is asked for most."))
+	ahead, e3 := meter.Int64ObservableCounter("free2talk_cache_prefetch",
+		metric.WithDescription("Entries that were fetched before anybody asked, by what came of it: used, wasted, or dropped since too many waited."))
+	if err := errors.Join(e1, e2, e3, e4, e5); err != nil {
+		return err
+	}
+	used, wasted, dropped := resultIs("used"), resultIs("wasted"), resultIs("dropped")
+	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		count, bytes := r.near.stats()
+		o.ObserveInt64(entries, int64(count))
+		o.ObserveInt64(size, int64(bytes))
+		if took := r.warmed.Load(); took > 0 {
+			o.ObserveFloat64(warmed, time.Duration(took).Seconds())
+		}
+		o.ObserveInt64(heard, number(r.Hears()))
+		o.ObserveInt64(ahead, r.near.used.Load(), used)
+		o.ObserveInt64(ahead, r.near.wasted.Load(), wasted)
+		o.ObserveInt64(ahead, r.near.dropped.Load(), dropped)
+		return nil
+	}, entries, size, heard, warmed, ahead)
+	return err
+}
+
+func resultIs(result string) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(attribute.String("result", result)))
+}

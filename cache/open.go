@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"go.opentelemetry.io/otel/metric"
@@ -45,6 +44,9 @@ type Config struct {
 	// PoolSize bounds the connections to each server. Zero means ten for each
 	// processor, and at least 32.
 	PoolSize int
+	// Near is how many bytes of rooms and people are kept in this process, by an
+	// estimate that errs upwards. Zero means [DefaultNear]; below zero keeps none.
+	Near int64
 	// Recover tells again what other nodes or an earlier process left untold:
 	// see [Redis.Run]. Zero means that there is nothing to tell.
 	Recover func(context.Context) error
@@ -93,12 +95,7 @@ func Open(config Config) (*Redis, error) {
 	quiet.Do(func() { redis.SetLogger(logger{}) })
 	client := redis.NewUniversalClient(options)
 	if config.Tracer != nil {
-		// Statements carry addresses and names, and looking up the caller costs more than the command.
-		err = redisotel.InstrumentTracing(client, redisotel.WithTracerProvider(config.Tracer),
-			redisotel.WithDBStatement(false), redisotel.WithCallerEnabled(false))
-		if err != nil {
-			return nil, errors.Join(err, client.Close())
-		}
+		client.AddHook(traced{config.Tracer.Tracer("github.com/free2talk/free2talk/cache")})
 	}
 	r, err := newRedis(client, options.Addrs, config)
 	if err != nil {

@@ -118,7 +118,7 @@ func TestAHintLetsOneCallTry(t *testing.T) {
 // An attempt to recover that fails is soon made again, and then less often.
 func TestRecoveriesBackOff(t *testing.T) {
 	t.Parallel()
-	trust := newTrust()
+	trust := newTrust(func() {})
 	last := time.Duration(0)
 	for i := range 8 {
 		trust.heard(time.Now(), "a")

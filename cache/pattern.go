@@ -44,6 +44,7 @@ func (r *Redis) InvalidatePattern(ctx context.Context, pattern string) (int, err
 
 func (r *Redis) invalidate(ctx context.Context, pattern string) (int, error) {
 	var dropped atomic.Int64
+	defer r.near.forgetAll()
 	err := r.eachMaster(ctx, func(ctx context.Context, master redis.UniversalClient) error {
 		for _, row := range table {
 			if !row.entry {
@@ -61,6 +62,9 @@ func (r *Redis) invalidate(ctx context.Context, pattern string) (int, error) {
 		}
 		return nil
 	})
+	if err == nil { // what Redis has lost may still be near to somebody
+		err = r.cache.insist(ctx, command("publish", r.keys.invalidations(), everything))
+	}
 	return int(dropped.Load()), err
 }
 
@@ -97,7 +101,7 @@ func (r *Redis) drop(ctx context.Context, names []string) (dropped int64, err er
 		for i, name := range chunk {
 			calls[i] = scriptForget.run(name, r.keys.invalidations(), string(r.keys.key(name)))
 		}
-		if err := r.cache.do(ctx, calls...); err != nil {
+		if err := r.cache.insist(ctx, calls...); err != nil {
 			return dropped, err
 		}
 		for _, c := range calls {

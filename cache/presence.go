@@ -16,6 +16,7 @@ const (
 	wholeTTL     = 10 * time.Second // renewed with each report of any node
 	sweptTTL     = time.Hour
 	presenceMost = 100 // members that one script touches
+	sweepMost    = 40  // that one takes away: it looks for each whether its user has another
 )
 
 // Connections keeps who is connected in Redis, in sixteen shards. It
@@ -143,7 +144,7 @@ func (c *Connections) read(ctx context.Context, what string, users []talk.UserID
 
 // Expire takes people offline whose grace is over.
 func (c *Connections) Expire(ctx context.Context, shard int) ([]talk.UserID, error) {
-	expire := scriptExpire.run(c.redis.keys.presence(shard), presenceMost)
+	expire := scriptExpire.run(c.redis.keys.presence(shard), sweepMost)
 	if err := c.redis.presence.do(ctx, expire); err != nil {
 		return nil, err
 	}
@@ -153,7 +154,7 @@ func (c *Connections) Expire(ctx context.Context, shard int) ([]talk.UserID, err
 
 // Sweep takes connections of a dead node away.
 func (c *Connections) Sweep(ctx context.Context, shard int, node string, left time.Duration) ([]talk.UserID, bool, error) {
-	sweep := scriptSweep.run(c.redis.keys.presence(shard), node, max(0, left.Milliseconds()), presenceMost,
+	sweep := scriptSweep.run(c.redis.keys.presence(shard), node, max(0, left.Milliseconds()), sweepMost,
 		presenceTTL.Milliseconds(), sweptTTL.Milliseconds())
 	if err := c.redis.presence.do(ctx, sweep); err != nil {
 		return nil, false, err
@@ -229,13 +230,29 @@ func (c *Connections) replace(ctx context.Context, shard int, node string, own [
 // not hear of: some of it has passed.
 const lostGrace = 10 * time.Second
 
-// Retire takes back what a node reported.
+// Retire takes back what a node reported. It fails where Redis still has
+// connections of it.
 func (c *Connections) Retire(ctx context.Context, node string) error {
 	var calls []*call
 	for shard := range talk.PresenceShards {
-		calls = append(calls, command("srem", c.redis.keys.presence(shard)+"reported", node))
+		base := c.redis.keys.presence(shard)
+		calls = append(calls, command("srem", base+"reported", node), command("scard", base+"node:"+node))
 	}
-	return c.redis.presence.do(ctx, calls...)
+	if err := c.redis.presence.do(ctx, calls...); err != nil {
+		return err
+	}
+	left := int64(0)
+	for i := 1; i < len(calls); i += 2 {
+		n, err := calls[i].replied()
+		if err != nil {
+			return err
+		}
+		left += n
+	}
+	if left > 0 {
+		return fmt.Errorf("%d connections are left", left)
+	}
+	return nil
 }
 
 // Count is how many are online.

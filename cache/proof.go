@@ -21,9 +21,12 @@ type proof struct {
 	busy  atomic.Bool
 }
 
+// due draws whether a hit is compared.
+func (p *proof) due() bool { return p.each > 0 && rand.Uint32()%uint32(p.each) == 0 }
+
 // prove compares an entry that was just served, now and then.
 func (t *Typed[T]) prove(key talk.Key, entry string) {
-	if t.proof.each == 0 || rand.IntN(t.proof.each) != 0 || !t.proof.busy.CompareAndSwap(false, true) {
+	if !t.proof.due() || !t.proof.busy.CompareAndSwap(false, true) {
 		return
 	}
 	t.redis.work.Go(func() {
@@ -31,7 +34,7 @@ func (t *Typed[T]) prove(key talk.Key, entry string) {
 		ctx, cancel := context.WithTimeout(t.redis.ended, loadTimeout)
 		defer cancel()
 		if t.stale(ctx, key, entry) {
-			t.stats.wasStale(ctx)
+			t.stats.wasStale(ctx, ofRedis)
 			t.redis.config.Log.Error("a cached entry was stale", "key", string(key))
 		}
 	})
@@ -56,9 +59,10 @@ func (t *Typed[T]) stale(ctx context.Context, key talk.Key, entry string) bool {
 // differ where values do not.
 func (t *Typed[T]) same(value T, entry string) bool {
 	_, payload, err := split(entry, t.kind)
-	if err != nil {
-		return false
-	}
+	return err == nil && t.sameAs(value, payload)
+}
+
+func (t *Typed[T]) sameAs(value T, payload string) bool {
 	cached, err := t.codec.Decode(payload)
 	if err != nil {
 		return false
@@ -67,6 +71,45 @@ func (t *Typed[T]) same(value T, entry string) bool {
 	if err != nil {
 		return false
 	}
-	truth, err := t.codec.Decode(encoded)
+	truth, err := t.codec.Decode(string(encoded))
 	return err == nil && reflect.DeepEqual(cached, truth)
+}
+
+// proveNear compares what was just served from near, now and then.
+func (t *Typed[T]) proveNear(name string, e *nearEntry) {
+	if !t.proof.due() || !t.proof.busy.CompareAndSwap(false, true) {
+		return
+	}
+	t.stats.aged(t.redis.ended, ofNear, age(e.loaded, time.Now()))
+	t.redis.work.Go(func() {
+		defer t.proof.busy.Store(false)
+		ctx, cancel := context.WithTimeout(t.redis.ended, loadTimeout)
+		defer cancel()
+		if t.staleNear(ctx, name, e) {
+			t.stats.wasStale(ctx, ofNear)
+			t.redis.config.Log.Error("an entry that was near was stale", "key", t.row.name+":"+name)
+		}
+	})
+}
+
+// staleNear reports whether e is not what the truth says, and is still served
+// when a write in between has long been told.
+func (t *Typed[T]) staleNear(ctx context.Context, name string, e *nearEntry) bool {
+	key := talk.Key(t.row.name + ":" + name)
+	loaded, err := t.load(ctx, []talk.Key{key})
+	if err != nil {
+		return false
+	}
+	value, ok := loaded[key]
+	kept := e.value.(*found[T])
+	if ok == kept.ok && (!ok || t.equal(value, kept.value)) || sleep(ctx, t.proof.after) != nil {
+		return false
+	}
+	return t.redis.near.get(nearKey{t.kind, name}) == e
+}
+
+// equal compares two values by the same way through the codec.
+func (t *Typed[T]) equal(a, b T) bool {
+	payload, err := t.codec.Encode(b)
+	return err == nil && t.sameAs(a, string(payload))
 }

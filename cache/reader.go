@@ -17,21 +17,30 @@ type Codecs struct {
 // between callers: nobody changes what is in them.
 type Reader struct {
 	source    talk.Source
+	redis     *Redis
+	ahead     chan talk.RoomID // nil where nothing is kept near
 	rooms     *Typed[talk.RoomView]
 	slugs     *Typed[talk.RoomID]
 	users     *Typed[talk.UserView]
 	usernames *Typed[talk.UserID]
 }
 
-var _ talk.Reader = (*Reader)(nil)
+var (
+	_ talk.Reader = (*Reader)(nil)
+	_ talk.Ahead  = (*Reader)(nil)
+)
 
 // NewReader returns a Reader of source through r.
 func NewReader(r *Redis, source talk.Source, codecs Codecs) *Reader {
-	reader := &Reader{source: source}
+	reader := &Reader{source: source, redis: r}
 	reader.rooms = NewTyped(r, "room", codecs.Room, reader.loadRooms)
 	reader.slugs = NewTyped(r, "slug", Codec[talk.RoomID](idCodec[talk.RoomID]{}), reader.loadSlugs)
 	reader.users = NewTyped(r, "user", codecs.User, reader.loadUsers)
 	reader.usernames = NewTyped(r, "username", Codec[talk.UserID](idCodec[talk.UserID]{}), reader.loadUsernames)
+	if r.near.entries != nil {
+		reader.ahead = make(chan talk.RoomID, aheadQueue)
+		r.work.Go(reader.fetchAhead)
+	}
 	return reader
 }
 
@@ -40,8 +49,10 @@ type idCodec[T ~string] struct{}
 
 func (idCodec[T]) Encode(id T) ([]byte, error) { return []byte(id), nil }
 
-func (idCodec[T]) Decode(payload []byte) (T, error) {
-	if len(payload) == 0 {
+func (idCodec[T]) Weigh(id T) int { return len(id) + 32 }
+
+func (idCodec[T]) Decode(payload string) (T, error) {
+	if payload == "" {
 		return "", errMalformed
 	}
 	return T(payload), nil

@@ -33,6 +33,9 @@ type Redis struct {
 	trust    *trust
 	drift    [talk.PresenceShards]atomic.Int64 // connections of this node that a shard had wrong when it was last told
 	dirty    *dirty
+	near     *near
+	hearing  *hearing
+	warmed   atomic.Int64 // nanoseconds; 0: not yet
 
 	mu     sync.Mutex
 	chores []func(context.Context) // done after each heartbeat; only ever appended to
@@ -46,17 +49,21 @@ var _ talk.Cache = (*Redis)(nil)
 func newRedis(client redis.UniversalClient, servers []string, config Config) (*Redis, error) {
 	r := &Redis{
 		client: client, config: config, keys: keys{config.Prefix}, servers: strings.Join(servers, ","),
-		loads: newLoads(config.Loads), trust: newTrust(), dirty: newDirty(),
+		loads: newLoads(config.Loads), dirty: newDirty(),
 	}
 	r.ended, r.end = context.WithCancel(context.Background())
+	var err error
+	if r.near, err = newNear(config.Near); err != nil {
+		return r, err
+	}
+	r.trust, r.hearing = newTrust(r.near.forgetAll), newHearing(r)
 	r.cache = r.role(RoleCache, r.distrust)
 	r.limiter = r.role(RoleLimiter, r.trust.raise)
 	r.bus = r.role(RoleBus, func() {})
 	r.presence = r.role(RolePresence, func() {})
 	// Who comes and goes while a trip is under way goes together with the next:
 	// Redis does many of them for little more than one.
-	r.presence.leading, r.presence.calls = 1, 4*mostCalls
-	var err error
+	r.presence.calls = 4 * mostCalls
 	if r.metrics, err = newMetrics(config.Meter, r); err != nil {
 		return r, err
 	}
@@ -71,9 +78,12 @@ func (r *Redis) role(role Role, opened func()) *batcher {
 		opened()
 	})
 	where := metric.WithAttributeSet(attribute.NewSet(attribute.String("role", string(role))))
-	return &batcher{client: r.client, breaker: b, timeout: r.config.Timeout, leading: mostLeaders, calls: mostCalls, took: func(ctx context.Context, took time.Duration) {
+	made := &batcher{client: r.client, breaker: b, timeout: r.config.Timeout, leading: mostLeaders, calls: mostCalls, took: func(ctx context.Context, took time.Duration) {
 		r.metrics.trips.Record(ctx, took.Seconds(), where)
 	}}
+	_, apart := r.client.(*redis.ClusterClient)
+	made.apart.Store(apart)
+	return made
 }
 
 // Run keeps the connection watched until ctx ends. The cache is not used
@@ -87,6 +97,7 @@ func (r *Redis) Run(ctx context.Context) error {
 	defer context.AfterFunc(r.ended, cancel)()
 	var recovery sync.WaitGroup
 	defer recovery.Wait()
+	recovery.Go(func() { r.hearing.subscription.run(ctx) })
 	ticker := time.NewTicker(beatEvery)
 	defer ticker.Stop()
 	for {
@@ -125,6 +136,7 @@ func (r *Redis) doChores(ctx context.Context) {
 func (r *Redis) Close() error {
 	r.end()
 	r.work.Wait()
+	r.near.close()
 	return r.client.Close()
 }
 
@@ -132,6 +144,13 @@ func (r *Redis) Close() error {
 func (r *Redis) Usable() bool {
 	return r.trust.usable(time.Now()) && !r.cache.breaker.open()
 }
+
+// Warmed notes how long this process took to load what is asked for most.
+func (r *Redis) Warmed(took time.Duration) { r.warmed.Store(int64(took)) }
+
+// Hears reports whether this process hears what others forget, and so serves
+// what is near.
+func (r *Redis) Hears() bool { return r.near.now() < r.near.until.Load() }
 
 // eachMaster runs ask on every server that holds keys. Without a Cluster
 // there is one.
@@ -141,3 +160,7 @@ func (r *Redis) eachMaster(ctx context.Context, ask func(context.Context, redis.
 	}
 	return ask(ctx, r.client)
 }
+
+// Near is how many entries this process keeps in its own memory, and how many
+// bytes they take by the estimate that bounds them.
+func (r *Redis) Near() (entries int, bytes uint64) { return r.near.stats() }

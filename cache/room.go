@@ -10,7 +10,12 @@ import (
 // Room returns an open or closed room with its participants, or
 // ErrRoomNotFound.
 func (r *Reader) Room(ctx context.Context, id talk.RoomID) (talk.RoomView, error) {
-	room, ok, err := r.rooms.Get(ctx, talk.RoomKey(id))
+	if f := r.rooms.nearby(ctx, string(id)); f != nil && f.ok {
+		return f.value, nil // copied once: it is large
+	} else if f != nil {
+		return talk.RoomView{}, talk.ErrRoomNotFound
+	}
+	room, ok, err := r.rooms.far(ctx, talk.RoomKey(id), string(id))
 	return one(room, ok, err, talk.ErrRoomNotFound)
 }
 
@@ -23,7 +28,7 @@ func (r *Reader) RoomBySlug(ctx context.Context, slug string) (talk.RoomView, er
 	if err != nil || !ok {
 		return one(talk.RoomView{}, ok, err, talk.ErrRoomNotFound)
 	}
-	room, found, err := r.rooms.Get(ctx, talk.RoomKey(id))
+	room, found, err := r.rooms.Named(ctx, string(id))
 	if err != nil || found && strings.EqualFold(room.Slug, slug) {
 		return room, err
 	}
@@ -36,7 +41,9 @@ func (r *Reader) RoomBySlug(ctx context.Context, slug string) (talk.RoomView, er
 
 func (r *Reader) loadRooms(ctx context.Context, keys []talk.Key) (map[talk.Key]talk.RoomView, error) {
 	return loadEach(ctx, keys, talk.ErrRoomNotFound, func(ctx context.Context, id string) (talk.RoomView, error) {
-		return r.source.Room(ctx, talk.RoomID(id))
+		view, err := r.source.Room(ctx, talk.RoomID(id))
+		view.Memo = new(talk.Memo) // the view is shared
+		return view, err
 	})
 }
 

@@ -10,7 +10,13 @@ import (
 var luaFiles embed.FS
 
 // script is one verb in Lua.
-type script struct{ name, source, digest string }
+type script struct {
+	name, source, digest string
+
+	// answers is how many integers it returns for each of its keys, where it
+	// takes several at once; else 0.
+	answers int
+}
 
 func loadScript(name string) *script {
 	source, err := luaFiles.ReadFile("lua/" + name + ".lua")
@@ -21,11 +27,17 @@ func loadScript(name string) *script {
 	return &script{name: name, source: string(source), digest: hex.EncodeToString(digest[:])}
 }
 
+// each makes it a script of several keys.
+func (s *script) each(answers int) *script {
+	s.answers = answers
+	return s
+}
+
 var (
 	scriptFill    = loadScript("entry_fill")
 	scriptForget  = loadScript("entry_forget")
 	scriptRelease = loadScript("entry_release")
-	scriptTake    = loadScript("window_take")
+	scriptTake    = loadScript("window_take").each(3)
 	scriptBegin   = loadScript("attempt_begin")
 	scriptFail    = loadScript("attempt_fail")
 	scriptPeek    = loadScript("limit_peek")

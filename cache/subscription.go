@@ -127,7 +127,8 @@ func (s *subscription) run(ctx context.Context) {
 func (s *subscription) session(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	pubsub := s.redis.client.Subscribe(ctx) // makes its connection at the first channel
+	pubsub := s.redis.client.Subscribe(ctx)                       // makes its connection at the first channel
+	defer context.AfterFunc(ctx, func() { _ = pubsub.Close() })() // a read does not end with its context
 	s.begin()
 	s.ask(ctx, pubsub, founding)
 	var writes sync.WaitGroup

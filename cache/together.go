@@ -10,41 +10,80 @@ import (
 // mostItems is how many calls are one command: a script keeps Redis to itself.
 const mostItems = 100
 
-// together are calls that are one command.
-func together(calls []*call) []bundle {
+// kind is what calls that can be one command have in common.
+type kind struct {
+	script    *script
+	key, args string
+}
+
+// together are calls that are one command. Apart says that those for different
+// keys never are.
+func together(calls []*call, apart bool) []bundle {
 	groups := make([]bundle, 0, len(calls))
-	open := map[string]int{} // the group that takes more of a kind
-	for _, c := range calls {
-		if c.item == nil {
-			groups = append(groups, bundle{c})
+	var open map[kind]int // the group that takes more of a kind
+	for n, c := range calls {
+		k, shares := c.kind(apart)
+		if !shares || len(calls) == 1 {
+			groups = append(groups, calls[n:n+1:n+1])
 			continue
 		}
-		kind := fmt.Sprint(c.script.name, " ", c.key, " ", c.args)
-		i, known := open[kind]
+		if open == nil {
+			open = map[kind]int{}
+		}
+		i, known := open[k]
 		if !known || len(groups[i]) == mostItems {
 			i = len(groups)
-			open[kind], groups = i, append(groups, nil)
+			open[k], groups = i, append(groups, nil)
 		}
 		groups[i] = append(groups[i], c)
 	}
 	return groups
 }
 
-// bundle is calls of one script, that differ in their item alone; or one call.
+func (c *call) kind(apart bool) (k kind, shares bool) {
+	switch {
+	case c.item != nil:
+		return kind{c.script, c.key, fmt.Sprint(c.args...)}, true
+	case c.script != nil && c.script.answers > 0:
+		k.script = c.script
+		if apart {
+			k.key = c.key
+		}
+		return k, true
+	}
+	return k, false
+}
+
+// bundle is calls of one script, that differ in their item alone or, where it
+// takes several keys, in everything; or one call.
 type bundle []*call
 
-func (g bundle) command(ctx context.Context, digest bool) *redis.Cmd {
+func (g bundle) command(ctx context.Context, digest bool) redis.Cmder {
 	first := g[0]
 	if first.script == nil {
 		return redis.NewCmd(ctx, first.args...)
 	}
-	args := make([]any, 0, 4+len(first.args)+len(g)*len(first.item))
-	if digest {
-		args = append(args, "evalsha", first.script.digest, 1, first.key)
-	} else {
-		args = append(args, "eval", first.script.source, 1, first.key)
+	size := 4
+	for _, c := range g {
+		size += 1 + len(c.args) + len(c.item)
 	}
-	args = append(args, first.args...)
+	args := make([]any, 0, size)
+	if digest {
+		args = append(args, "evalsha", first.script.digest)
+	} else {
+		args = append(args, "eval", first.script.source)
+	}
+	if first.script.answers > 0 {
+		args = append(args, len(g))
+		for _, c := range g {
+			args = append(args, c.key)
+		}
+		for _, c := range g {
+			args = append(args, c.args...)
+		}
+		return redis.NewIntSliceCmd(ctx, args...)
+	}
+	args = append(append(args, 1, first.key), first.args...)
 	for _, c := range g {
 		args = append(args, c.item...)
 	}
@@ -52,21 +91,48 @@ func (g bundle) command(ctx context.Context, digest bool) *redis.Cmd {
 }
 
 // answer gives each call what is its own of the reply.
-func (g bundle) answer(ctx context.Context, reply *redis.Cmd) {
-	if g[0].item == nil {
-		g[0].reply = reply
-		return
-	}
-	answers, err := reply.Slice()
-	if err == nil && len(answers) != len(g) {
-		err = fmt.Errorf("%s: %d answers for %d calls", g[0].script.name, len(answers), len(g))
-	}
-	for i, c := range g {
-		c.reply = redis.NewCmd(ctx)
-		if err != nil {
-			c.reply.SetErr(err)
-		} else {
-			c.reply.SetVal(answers[i])
+func (g bundle) answer(ctx context.Context, reply redis.Cmder) {
+	switch reply := reply.(type) {
+	case *redis.IntSliceCmd:
+		g.count(ctx, reply)
+	case *redis.Cmd:
+		if g[0].item == nil {
+			g[0].reply = reply
+			return
+		}
+		answers, err := reply.Slice()
+		if err == nil && len(answers) != len(g) {
+			err = g.mismatch(len(answers))
+		}
+		for i, c := range g {
+			c.reply = redis.NewCmd(ctx)
+			if err != nil {
+				c.reply.SetErr(err)
+			} else {
+				c.reply.SetVal(answers[i])
+			}
 		}
 	}
+}
+
+// count is answer for a script of several keys.
+func (g bundle) count(ctx context.Context, reply *redis.IntSliceCmd) {
+	numbers, err := reply.Result()
+	each := g[0].script.answers
+	if err == nil && len(numbers) != each*len(g) {
+		err = g.mismatch(len(numbers) / each)
+	}
+	whole := redis.NewCmd(ctx)
+	if err != nil {
+		whole.SetErr(err)
+	}
+	for i, c := range g {
+		if c.reply, c.numbers = whole, nil; err == nil {
+			c.numbers = numbers[each*i : each*(i+1)]
+		}
+	}
+}
+
+func (g bundle) mismatch(answers int) error {
+	return fmt.Errorf("%w: %s: %d answers for %d calls", errMalformed, g[0].script.name, answers, len(g))
 }

@@ -31,9 +31,10 @@ type trust struct {
 	next       time.Time     // no attempt to recover before
 	wait       time.Duration // after the attempt that failed last
 	changed    chan struct{} // closed when whole changes
+	lost       func()        // called whenever trust is lost
 }
 
-func newTrust() *trust { return &trust{changed: make(chan struct{})} }
+func newTrust(lost func()) *trust { return &trust{changed: make(chan struct{}), lost: lost} }
 
 func (t *trust) usable(now time.Time) bool {
 	t.mu.Lock()
@@ -48,6 +49,7 @@ func (t *trust) usable(now time.Time) bool {
 func (t *trust) lose() {
 	t.epoch++
 	t.set(false)
+	t.lost()
 }
 
 func (t *trust) set(whole bool) {
@@ -120,8 +122,12 @@ func (r *Redis) beat(ctx context.Context) {
 	defer cancel()
 	var mu sync.Mutex
 	var masters []string
+	number := r.hearing.begin(sent)
 	err := r.eachMaster(bounded, func(ctx context.Context, master redis.UniversalClient) error {
 		name, err := incarnation(ctx, master)
+		if err == nil {
+			err = r.hearing.beat(ctx, master, number)
+		}
 		if err == nil {
 			mu.Lock()
 			masters = append(masters, name)
@@ -136,6 +142,7 @@ func (r *Redis) beat(ctx context.Context) {
 	if err == nil {
 		slices.Sort(masters)
 		r.trust.heard(sent, strings.Join(masters, " "))
+		r.hearing.told(number, len(masters))
 	}
 	for _, role := range []*batcher{r.limiter, r.bus, r.presence} {
 		switch {

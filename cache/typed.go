@@ -12,10 +12,13 @@ import (
 )
 
 // Codec writes and reads the values of one type. Decode refuses what Encode
-// has not written, and keeps nothing of the bytes that it is given.
+// has not written; what it returns may be made of parts of the payload.
 type Codec[T any] interface {
 	Encode(value T) ([]byte, error)
-	Decode(payload []byte) (T, error)
+	Decode(payload string) (T, error)
+	// Weigh is about how many bytes a value takes in memory, with everything that
+	// may be made of it.
+	Weigh(value T) int
 }
 
 // Load reads values from the truth. A key that is not in the map names
@@ -47,34 +50,91 @@ type found[T any] struct {
 // NewTyped keeps what the table of keys calls name; it panics where the table
 // has no such row.
 func NewTyped[T any](r *Redis, name string, codec Codec[T], load Load[T]) *Typed[T] {
-	for i, row := range table {
-		if row.name == name && row.entry {
-			t := &Typed[T]{redis: r, row: row, kind: byte('a' + i), codec: codec, load: load, stats: r.metrics.stats(name), proof: proof{each: proveEach, after: beatLasts}}
-			t.group = newGroup(t.fetch)
-			t.group.glance, t.group.spawn = t.glance, r.work.Go
-			return t
-		}
+	row := rowOf(name)
+	if row < 0 {
+		panic(fmt.Sprintf("cache: no entries are called %q", name))
 	}
-	panic(fmt.Sprintf("cache: no entries are called %q", name))
+	t := &Typed[T]{
+		redis: r, row: table[row], kind: kindOf(row), codec: codec, load: load,
+		stats: r.metrics.stats(name), proof: proof{each: proveEach, after: beatLasts},
+	}
+	t.group = newGroup(t.fetch)
+	t.group.spawn = r.work.Go
+	return t
 }
 
 // Get returns the value of key, and whether there is one. An error is the
 // load's, or the end of ctx.
 func (t *Typed[T]) Get(ctx context.Context, key talk.Key) (T, bool, error) {
-	values, err := t.group.do(ctx, []talk.Key{key})
+	_, name := key.Split()
+	if f := t.nearby(ctx, name); f != nil {
+		return f.value, f.ok, nil
+	}
+	return t.far(ctx, key, name)
+}
+
+// Named is Get of the key that is made of the name, and makes it only where
+// the value is not near.
+func (t *Typed[T]) Named(ctx context.Context, name string) (T, bool, error) {
+	if f := t.nearby(ctx, name); f != nil {
+		return f.value, f.ok, nil
+	}
+	return t.far(ctx, talk.Key(t.row.name+":"+name), name)
+}
+
+// far finds the value of a key in Redis, or loads it.
+func (t *Typed[T]) far(ctx context.Context, key talk.Key, name string) (T, bool, error) {
+	since := time.Now()
+	if f, ok := t.look(ctx, key, name); ok {
+		return f.value, f.ok, nil
+	}
+	values, err := t.group.do(ctx, []talk.Key{key}, since)
 	f := values[key]
 	return f.value, f.ok, err
 }
 
+// nearby returns what this process keeps of a key, or nil.
+func (t *Typed[T]) nearby(ctx context.Context, name string) *found[T] {
+	e := t.redis.near.get(nearKey{t.kind, name})
+	if e == nil {
+		return nil
+	}
+	f := e.value.(*found[T])
+	if f.ok {
+		t.stats.near.count(ctx)
+	} else {
+		t.stats.nearNegative.count(ctx)
+	}
+	t.proveNear(name, e)
+	return f
+}
+
 // GetAll returns the values of keys, each named once, of those that there
-// are. It takes one round trip where Redis has them all, and one load for
-// those that it does not have.
+// are. It takes one round trip where Redis has them all, and one load and two
+// trips more for those that it does not have.
 func (t *Typed[T]) GetAll(ctx context.Context, keys []talk.Key) (map[talk.Key]T, error) {
-	all, err := t.group.do(ctx, keys)
+	values := make(map[talk.Key]T, len(keys))
+	far := make([]talk.Key, 0, len(keys))
+	for _, key := range keys {
+		_, name := key.Split()
+		switch f := t.nearby(ctx, name); {
+		case f == nil:
+			far = append(far, key)
+		case f.ok:
+			values[key] = f.value
+		}
+	}
+	if len(far) == 0 {
+		return values, nil
+	}
+	since := time.Now()
+	if far = t.lookAll(ctx, far, values); len(far) == 0 {
+		return values, nil
+	}
+	all, err := t.group.do(ctx, far, since)
 	if err != nil {
 		return nil, err
 	}
-	values := make(map[talk.Key]T, len(all))
 	for key, f := range all {
 		if f.ok {
 			values[key] = f.value
@@ -98,29 +158,15 @@ func (t *Typed[T]) Invalidate(ctx context.Context, keys ...talk.Key) error {
 	return t.redis.Forget(ctx, keys...)
 }
 
-// fetch finds keys in Redis, or loads them. Callers of this process wait for
-// it in the group; since is when the first of them came.
-func (t *Typed[T]) fetch(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]found[T], error) {
-	values, rest := t.glance(ctx, keys, since)
-	if rest == nil {
-		return values, nil
-	}
-	return rest()
-}
-
-// glance asks Redis once, which is all there is to it where Redis has
-// everything, and returns what is left to do.
-func (t *Typed[T]) glance(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]found[T], func() (map[talk.Key]found[T], error)) {
-	f := &fetch[T]{Typed: t, ctx: ctx, since: since, values: make(map[talk.Key]found[T], len(keys))}
-	waiting := f.ask(f.bypass(keys))
-	if len(f.values) == len(keys) {
-		return f.values, nil
-	}
-	return nil, func() (map[talk.Key]found[T], error) { return f.values, f.finish(waiting) }
-}
-
-// finish loads what this trip has the leases of, waits a little for what
+// fetch loads what Redis does not have. Callers of this process wait for it in
+// the group; since is when the first of them came. It waits a little for what
 // somebody else loads, and then reads it from the truth.
+func (t *Typed[T]) fetch(ctx context.Context, keys []talk.Key, since time.Time) (map[talk.Key]found[T], error) {
+	f := &fetch[T]{Typed: t, ctx: ctx, since: since, values: make(map[talk.Key]found[T], len(keys)), stamps: t.stamps(keys)}
+	return f.values, f.finish(f.ask(f.bypass(keys)))
+}
+
+// finish loads what this trip has the leases of.
 func (f *fetch[T]) finish(waiting []talk.Key) error {
 	patience := time.Now().Add(mostLeaseLag)
 	for pause := firstPause; ; pause *= 2 {
@@ -152,6 +198,7 @@ type fetch[T any] struct {
 	ctx     context.Context
 	since   time.Time // when the first who wants it came
 	values  map[talk.Key]found[T]
+	stamps  map[talk.Key]stamp  // of before anything was asked
 	leases  map[talk.Key]string // that this trip holds
 	through []talk.Key          // to be loaded and not stored
 }
@@ -179,9 +226,9 @@ func (f *fetch[T]) bypass(keys []talk.Key) (ask []talk.Key) {
 	return ask
 }
 
-// ask takes one round trip that tells, of each key, its value, that there is
-// none, or that somebody else loads it; or else it leaves us the lease. It
-// returns the keys that somebody else loads.
+// ask takes one round trip that tells, of each key, that somebody else loads
+// it, or its value by now, or that there is none; or else it leaves us the
+// lease. It returns the keys that somebody else loads.
 func (f *fetch[T]) ask(keys []talk.Key) (waiting []talk.Key) {
 	if len(keys) == 0 {
 		return nil
@@ -221,26 +268,15 @@ func (f *fetch[T]) sort(key talk.Key, lease string, c *call) (waiting bool) {
 		return false
 	}
 	entry, _ := c.reply.Text()
-	tag, payload, err := split(entry, f.kind)
-	switch {
-	case err != nil:
-		f.discard(key, "format")
-	case tag == tagLease:
+	if isLease(entry) {
 		return true
-	case tag == tagAbsent:
-		f.stats.negative.count(f.ctx)
-		f.values[key] = found[T]{}
-	default:
-		value, err := f.codec.Decode(payload)
-		if err != nil {
-			f.discard(key, "codec")
-			break
-		}
-		f.stats.hit.count(f.ctx)
-		f.stats.aged(f.ctx, age(entry, time.Now()))
-		f.values[key] = found[T]{value, true}
-		f.prove(key, entry)
 	}
+	value, why := f.found(f.ctx, key, entry, f.stamps[key])
+	if why != "" {
+		f.discard(key, why)
+		return false
+	}
+	f.values[key] = value
 	return false
 }
 
@@ -265,7 +301,13 @@ func (f *fetch[T]) fill() error {
 	for key := range leases {
 		keys = append(keys, key)
 	}
+	began := time.Now()
 	loaded, err := f.read(keys)
+	if err == nil {
+		for _, key := range keys {
+			f.keep(f.ctx, key, f.values[key], loading{began: began, ours: true}, f.stamps[key])
+		}
+	}
 	calls := make([]*call, 0, len(leases))
 	for _, key := range keys {
 		calls = append(calls, f.store(key, leases[key], loaded, err))
@@ -303,8 +345,15 @@ func (f *fetch[T]) readThrough() error {
 	if len(f.through) == 0 {
 		return nil
 	}
+	began := time.Now()
 	_, err := f.read(f.through)
-	return err
+	if err != nil || f.redis.Usable() {
+		return err // while Redis is used, who has no lease keeps nothing
+	}
+	for _, key := range f.through {
+		f.keep(f.ctx, key, f.values[key], loading{began: began, ours: true, alone: true}, f.stamps[key])
+	}
+	return nil
 }
 
 // read loads keys into values.

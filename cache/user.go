@@ -9,7 +9,7 @@ import (
 
 // User returns a living user and the room they sit in, or ErrUserNotFound.
 func (r *Reader) User(ctx context.Context, id talk.UserID) (talk.UserView, error) {
-	user, ok, err := r.users.Get(ctx, talk.UserKey(id))
+	user, ok, err := r.users.Named(ctx, string(id))
 	return one(user, ok, err, talk.ErrUserNotFound)
 }
 
@@ -22,7 +22,7 @@ func (r *Reader) UserByUsername(ctx context.Context, username string) (talk.User
 	if err != nil || !ok {
 		return one(talk.UserView{}, ok, err, talk.ErrUserNotFound)
 	}
-	user, found, err := r.users.Get(ctx, talk.UserKey(id))
+	user, found, err := r.users.Named(ctx, string(id))
 	if err != nil || found && strings.EqualFold(user.Username, username) {
 		return user, err
 	}

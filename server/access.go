@@ -54,21 +54,30 @@ func (s *Server) access(next connect.ServerFunc) connect.ServerFunc {
 // record is the one log line of a call.
 func (s *Server) record(ctx context.Context, q *request, procedure string, err error, took time.Duration) {
 	level := levelOf(q, err)
-	if !s.config.Log.Enabled(ctx, level) {
+	log := s.config.Log.Handler()
+	if !log.Enabled(ctx, level) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 14)
-	attrs = append(attrs, slog.String("procedure", procedure), slog.String("code", codeName(err)))
+	info, ok := connect.CallInfoForServerContext(ctx)
+	switch {
+	case err == nil && q.plain != nil:
+		log = q.rules.plainLogs[q.plain.place]
+	case ok:
+		attrs = append(attrs, kindOf(procedure, codeName(err), info.Protocol, info.Codec)...)
+	default:
+		attrs = append(attrs, kindOf(procedure, codeName(err), "", "")...)
+	}
+	attrs = append(attrs, slog.String("request_id", q.id))
 	if q.reason != "" {
 		attrs = append(attrs, slog.String("reason", q.reason))
 	}
 	if q.known {
 		attrs = append(attrs, slog.String("user", string(q.caller.UserID)), slog.String("session", string(q.caller.SessionID)))
 	}
-	attrs = append(attrs, slog.String("address", q.device.IP), slog.Duration("duration", took), slog.String("request_id", q.id))
-	if info, ok := connect.CallInfoForServerContext(ctx); ok {
-		attrs = append(attrs, slog.String("protocol", info.Protocol), slog.String("codec", info.Codec),
-			slog.Int("bytes_in", info.ReceiveStats.Size), slog.Int("bytes_out", info.SendStats.Size))
+	attrs = append(attrs, slog.String("address", q.device.IP), slog.Duration("duration", took))
+	if ok {
+		attrs = append(attrs, slog.Int("bytes_in", info.ReceiveStats.Size), slog.Int("bytes_out", info.SendStats.Size))
 	}
 	if q.cause != nil {
 		attrs = append(attrs, slog.String("cause", causeOf(q.cause)))
@@ -76,7 +85,27 @@ func (s *Server) record(ctx context.Context, q *request, procedure string, err e
 	if caught, ok := errors.AsType[*panicError](q.cause); ok {
 		attrs = append(attrs, slog.String("stack", string(caught.stack)))
 	}
-	s.config.Log.LogAttrs(ctx, level, "call", attrs...)
+	line := slog.NewRecord(time.Now(), level, "call", 0) // by hand: a logger would look up who calls it
+	line.AddAttrs(attrs...)
+	_ = log.Handle(ctx, line) // there is nowhere to tell that the log cannot be written
+}
+
+// kindOf is what a record says first: what kind of call it was.
+func kindOf(procedure, code, protocol, codec string) []slog.Attr {
+	kind := []slog.Attr{slog.String("procedure", procedure), slog.String("code", code)}
+	if protocol != "" {
+		kind = append(kind, slog.String("protocol", protocol), slog.String("codec", codec))
+	}
+	return kind
+}
+
+// plainLogs has that of plain calls that go well spelled out once for all, in
+// each codec: those are nearly all.
+func (s *Server) plainLogs(procedure string) (logs [2]slog.Handler) {
+	for place := range logs {
+		logs[place] = s.config.Log.Handler().WithAttrs(kindOf(procedure, codeName(nil), connect.ProtocolNameConnect, laneNames[place]))
+	}
+	return logs
 }
 
 // levelOf keeps the probes of a load balancer out of the log, and puts what an

@@ -35,26 +35,28 @@ const (
 	cacheForever  = "public, max-age=31536000, immutable"
 	cacheAsking   = "no-cache" // kept, and asked for by its ETag each time
 	packedAtLeast = 1 << 10    // bytes; less fits a packet as it is
+	brotliEnding  = ".br"      // of a file beside another that holds the same, packed (RFC 7932)
 )
 
-// assetTypes are the kinds of files that an app consists of, and whether
-// packing makes them smaller. What this machine believes about endings is not
+// assetTypes are the kinds of files that an app consists of, whether packing
+// makes them smaller, and whether a browser that is sent there would run what
+// is in them: such have policies. What this machine believes about endings is not
 // asked.
 var assetTypes = map[string]struct {
-	contentType string
-	packs       bool
+	contentType     string
+	packs, document bool
 }{
-	".html":        {"text/html; charset=utf-8", true},
-	".js":          {"text/javascript; charset=utf-8", true},
-	".css":         {"text/css; charset=utf-8", true},
-	".svg":         {"image/svg+xml", true},
-	".json":        {"application/json", true},
-	".webmanifest": {"application/manifest+json", true},
-	".txt":         {"text/plain; charset=utf-8", true},
-	".ico":         {"image/x-icon", false},
-	".png":         {"image/png", false},
-	".webp":        {"image/webp", false},
-	".woff2":       {"font/woff2", false},
+	".html":        {"text/html; charset=utf-8", true, true},
+	".js":          {"text/javascript; charset=utf-8", true, false},
+	".css":         {"text/css; charset=utf-8", true, false},
+	".svg":         {"image/svg+xml", true, true},
+	".json":        {"application/json", true, false},
+	".webmanifest": {"application/manifest+json", true, false},
+	".txt":         {"text/plain; charset=utf-8", true, false},
+	".ico":         {"image/x-icon", false, false},
+	".png":         {"image/png", false, false},
+	".webp":        {"image/webp", false, false},
+	".woff2":       {"font/woff2", false, false},
 }
 
 // app is the web app: files that do not change while the process lives.
@@ -66,18 +68,21 @@ type app struct {
 // asset is one file, in memory.
 type asset struct {
 	body        []byte
-	packed      func() []byte // gzip, made when it is first asked for; nil where that is no smaller
+	gzip        func() []byte // made when it is first asked for; nil where that is no smaller
+	brotli      []byte        // made when the app was built, since its best takes long; nil where there is none
 	contentType string
+	document    bool // a browser runs what is in it, and so has to know the policies
 	cache       string
 	etag        string
 }
 
-// newApp reads the app. Nil files mean that there is none.
+// newApp reads the app. Nil files mean that there is none. A file that is named
+// as another and ends in .br is how the other is sent to who takes brotli.
 func newApp(files fs.FS) (*app, error) {
 	if files == nil {
 		return nil, nil //nolint:nilnil // no app is nothing to report
 	}
-	a := &app{files: map[string]*asset{}}
+	a, brotli := &app{files: map[string]*asset{}}, map[string][]byte{}
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -86,11 +91,21 @@ func newApp(files fs.FS) (*app, error) {
 		if err != nil {
 			return err
 		}
+		if of, packed := strings.CutSuffix(name, brotliEnding); packed {
+			brotli[of] = body
+			return nil
+		}
 		a.files[name], err = newAsset(name, body)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("app: %w", err)
+	}
+	for of, body := range brotli {
+		if a.files[of] == nil {
+			return nil, fmt.Errorf("app: %s%s is of no file", of, brotliEnding)
+		}
+		a.files[of].brotli = body
 	}
 	if a.index = a.files[indexPage]; a.index == nil {
 		return nil, errors.New("app: there is no " + indexPage)
@@ -105,15 +120,15 @@ func newAsset(name string, body []byte) (*asset, error) {
 	}
 	sum := sha256.Sum256(body)
 	f := &asset{
-		body: body, contentType: kind.contentType, cache: cacheAsking,
-		etag:   base64.RawURLEncoding.EncodeToString(sum[:12]),
-		packed: func() []byte { return nil },
+		body: body, contentType: kind.contentType, document: kind.document, cache: cacheAsking,
+		etag: base64.RawURLEncoding.EncodeToString(sum[:12]),
+		gzip: func() []byte { return nil },
 	}
 	if strings.HasPrefix(name, hashedAssets) {
 		f.cache = cacheForever
 	}
 	if kind.packs && len(body) >= packedAtLeast {
-		f.packed = sync.OnceValue(func() []byte { return pack(body) })
+		f.gzip = sync.OnceValue(func() []byte { return pack(body) })
 	}
 	return f, nil
 }
@@ -162,29 +177,45 @@ func (f *asset) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", f.contentType)
 	h.Set("Cache-Control", f.cache)
-	h.Set("Content-Security-Policy", contentPolicy)
-	h.Set("Permissions-Policy", permissionsPolicy)
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if f.document {
+		h.Set("Content-Security-Policy", contentPolicy)
+		h.Set("Permissions-Policy", permissionsPolicy)
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	}
 	h.Add("Vary", "Accept-Encoding")
 	body, etag := f.body, f.etag
-	if packed := f.packedFor(r); packed != nil {
-		body, etag = packed, etag+"-gzip"
-		h.Set("Content-Encoding", "gzip")
+	if packed, coding := f.packedFor(r); packed != nil {
+		body, etag = packed, etag+"-"+coding
+		h.Set("Content-Encoding", coding)
 		h.Set("Content-Length", strconv.Itoa(len(packed)))
 	}
 	h.Set("ETag", `"`+etag+`"`)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
-func (f *asset) packedFor(r *http.Request) []byte {
-	for item := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
-		coding, weight, _ := strings.Cut(strings.TrimSpace(item), ";")
-		if strings.EqualFold(strings.TrimSpace(coding), "gzip") && !zeroWeight(weight) {
-			return f.packed()
+// packedFor is the smallest form that a browser takes, and what it is called;
+// nil where that is the file as it is.
+func (f *asset) packedFor(r *http.Request) (body []byte, coding string) {
+	accepted := r.Header.Get("Accept-Encoding")
+	if f.brotli != nil && accepts(accepted, "br") {
+		return f.brotli, "br"
+	}
+	if accepts(accepted, "gzip") {
+		return f.gzip(), "gzip"
+	}
+	return nil, ""
+}
+
+// accepts reports whether a list of codings names one, and not to refuse it.
+func accepts(list, coding string) bool {
+	for item := range strings.SplitSeq(list, ",") {
+		name, weight, _ := strings.Cut(strings.TrimSpace(item), ";")
+		if strings.EqualFold(strings.TrimSpace(name), coding) {
+			return !zeroWeight(weight)
 		}
 	}
-	return nil
+	return false
 }
 
 func zeroWeight(weight string) bool {

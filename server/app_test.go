@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"compress/gzip"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/andybalholm/brotli"
 )
 
 const aPage = "<!doctype html><title>free2talk</title>"
@@ -20,11 +23,22 @@ const aPage = "<!doctype html><title>free2talk</title>"
 // aScript is worth packing.
 var aScript = strings.Repeat("export const greeting = 'hola';\n", 100)
 
+// packedScript is it as the app's builder packs it.
+func packedScript() []byte {
+	var b bytes.Buffer
+	w := brotli.NewWriter(&b)
+	_, _ = io.WriteString(w, aScript)
+	_ = w.Close()
+	return b.Bytes()
+}
+
 func anApp() fs.FS {
 	return fstest.MapFS{
 		"index.html":             {Data: []byte(aPage)},
 		"favicon.svg":            {Data: []byte("<svg/>")},
 		"assets/main-abcd.js":    {Data: []byte(aScript)},
+		"assets/main-abcd.js.br": {Data: packedScript()},
+		"assets/more-abcd.js":    {Data: []byte(aScript)},
 		"assets/font-abcd.woff2": {Data: []byte(strings.Repeat("x", 4000))},
 	}
 }
@@ -96,33 +110,55 @@ func TestAppIsKeptByBrowsers(t *testing.T) {
 func TestAppIsPacked(t *testing.T) {
 	t.Parallel()
 	e := newAppEdge(t)
-	for _, c := range []struct {
-		path, accepts string
-		packed        bool
-	}{
-		{"/assets/main-abcd.js", "gzip, deflate, br, zstd", true},
-		{"/assets/main-abcd.js", "br;q=1.0, GZIP ; q=0.5", true},
-		{"/assets/main-abcd.js", "gzip;q=0, br", false},
-		{"/assets/main-abcd.js", "", false},
-		{"/assets/font-abcd.woff2", "gzip", false},
-		{"/", "gzip", false}, // it fits a packet
+	for _, c := range []struct{ path, accepts, coding string }{
+		{"/assets/main-abcd.js", "gzip, deflate", "gzip"},
+		{"/assets/main-abcd.js", "gzip, deflate, br, zstd", "br"},
+		{"/assets/main-abcd.js", "br;q=0, GZIP ; q=0.5", "gzip"},
+		{"/assets/main-abcd.js", "gzip;q=0, deflate", ""},
+		{"/assets/main-abcd.js", "", ""},
+		{"/assets/more-abcd.js", "gzip, br", "gzip"}, // nobody packed it
+		{"/assets/font-abcd.woff2", "gzip, br", ""},
+		{"/", "gzip, br", ""}, // it fits a packet
 	} {
 		got := e.do(http.MethodGet, c.path, nil, asBrowser, "Accept-Encoding: "+c.accepts)
-		if packed := got.header.Get("Content-Encoding") == "gzip"; packed != c.packed || !strings.Contains(strings.Join(got.header.Values("Vary"), ","), "Accept-Encoding") {
+		if got.header.Get("Content-Encoding") != c.coding || !strings.Contains(strings.Join(got.header.Values("Vary"), ","), "Accept-Encoding") {
 			t.Errorf("%s for %q: %v", c.path, c.accepts, got.header)
 		}
-		if !c.packed {
+		if c.coding == "" {
 			continue
 		}
-		r, err := gzip.NewReader(strings.NewReader(got.body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if body, err := io.ReadAll(r); err != nil || string(body) != aScript || len(got.body) > len(aScript)/4 {
-			t.Errorf("%d bytes of %d: %v", len(got.body), len(aScript), err)
+		if body, err := unpacked(c.coding, got.body); err != nil || body != aScript || len(got.body) > len(aScript)/4 {
+			t.Errorf("%d bytes of %d by %s: %v", len(got.body), len(aScript), c.coding, err)
 		}
 		if plain := e.do(http.MethodGet, c.path, nil); plain.header.Get("ETag") == got.header.Get("ETag") {
 			t.Error("two bodies have one ETag")
+		}
+	}
+	if got := e.do(http.MethodGet, "/assets/main-abcd.js.br", nil, asBrowser); got.status != http.StatusNotFound {
+		t.Errorf("what is packed has an address of its own: %d", got.status)
+	}
+}
+
+func unpacked(coding, body string) (string, error) {
+	r := io.Reader(strings.NewReader(body))
+	if coding == "br" {
+		r = brotli.NewReader(r)
+	} else if zip, err := gzip.NewReader(r); err == nil {
+		r = zip
+	}
+	plain, err := io.ReadAll(r)
+	return string(plain), err
+}
+
+func TestAppIsWhole(t *testing.T) {
+	t.Parallel()
+	for name, files := range map[string]fstest.MapFS{
+		"no page":               {"favicon.svg": {Data: []byte("<svg/>")}},
+		"a kind of no app":      {"index.html": {Data: []byte(aPage)}, "run.exe": {}},
+		"packed, and of nobody": {"index.html": {Data: []byte(aPage)}, "assets/gone-abcd.js.br": {}},
+	} {
+		if _, err := newApp(files); err == nil {
+			t.Errorf("%s: it is served", name)
 		}
 	}
 }
@@ -130,7 +166,7 @@ func TestAppIsPacked(t *testing.T) {
 func TestAppIsGuarded(t *testing.T) {
 	t.Parallel()
 	e := newAppEdge(t)
-	for _, path := range []string{"/", "/rooms/1", "/assets/main-abcd.js"} {
+	for _, path := range []string{"/", "/rooms/1", "/favicon.svg"} {
 		h := e.do(http.MethodGet, path, nil, asBrowser).header
 		policy := h.Get("Content-Security-Policy")
 		for _, rule := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {

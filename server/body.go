@@ -47,8 +47,12 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, q *request) {
 		s.refuse(w, r, q, connect.NewError(connect.CodeUnimplemented, sentenceEncoding))
 		return
 	}
+	if place, ok := s.lane.takes(r); ok {
+		s.lane.serve(w, r, q, place)
+		return
+	}
 	if r.ContentLength != 0 && r.Body != nil {
-		r.Body = s.capped(w, r, most)
+		r.Body = inTime(w, http.MaxBytesReader(w, r.Body, most))
 	}
 	if q.rules.stream && !q.rules.duplex {
 		q.writer = newHeldWriter(w, r)
@@ -69,25 +73,35 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, q *request, err 
 	s.record(r.Context(), q, r.URL.Path, wire, time.Since(start))
 }
 
-// capped returns r's body, at most that many bytes of it, in time.
-func (s *Server) capped(w http.ResponseWriter, r *http.Request, most int64) io.ReadCloser {
-	body := &cappedBody{ReadCloser: http.MaxBytesReader(w, r.Body, most), control: http.NewResponseController(w)}
-	body.within(bodyWithin)
-	return body
+// inTime returns a body that has to arrive in time.
+func inTime(w http.ResponseWriter, body io.ReadCloser) io.ReadCloser {
+	timed := &timedBody{ReadCloser: body, control: deadlinesOf(w)}
+	timed.within(bodyWithin)
+	return timed
 }
 
-// cappedBody has to arrive in time. When it is complete the deadline is lifted:
+// readDeadliner is who knows the connection that a request comes by.
+type readDeadliner interface{ SetReadDeadline(at time.Time) error }
+
+func deadlinesOf(w http.ResponseWriter) readDeadliner {
+	if d, ok := w.(readDeadliner); ok { // net/http's own
+		return d
+	}
+	return http.NewResponseController(w)
+}
+
+// timedBody has to arrive in time. When it is complete the deadline is lifted:
 // on HTTP/1.1 the connection is read on, to notice a caller who leaves, and a
 // deadline that fires there would end the call.
-type cappedBody struct {
+type timedBody struct {
 	io.ReadCloser
 
-	control *http.ResponseController
+	control readDeadliner
 	arrived bool
 }
 
 // Read reads the body.
-func (b *cappedBody) Read(p []byte) (int, error) {
+func (b *timedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF && !b.arrived { // readers return it bare
 		b.arrived = true
@@ -97,7 +111,7 @@ func (b *cappedBody) Read(p []byte) (int, error) {
 }
 
 // Close gives up what has not arrived.
-func (b *cappedBody) Close() error {
+func (b *timedBody) Close() error {
 	if !b.arrived {
 		b.within(drainWithin)
 	}
@@ -105,7 +119,7 @@ func (b *cappedBody) Close() error {
 }
 
 // within sets the deadline where the connection has one; a test's has none.
-func (b *cappedBody) within(d time.Duration) { _ = b.control.SetReadDeadline(time.Now().Add(d)) }
+func (b *timedBody) within(d time.Duration) { _ = b.control.SetReadDeadline(time.Now().Add(d)) }
 
 // timeoutReadable reports whether the protocols' time-out headers are what
 // they should be. Connect would say no as well, but quote them.

@@ -159,7 +159,7 @@ func TestBody55InEveryProtocol(t *testing.T) {
 // A body that trickles in ends the call when its time is up, not never.
 func TestBodyMustArrive(t *testing.T) {
 	t.Parallel()
-	body := &cappedBody{ReadCloser: io.NopCloser(strings.NewReader("ab")), control: http.NewResponseController(deadlines{})}
+	body := &timedBody{ReadCloser: io.NopCloser(strings.NewReader("ab")), control: http.NewResponseController(deadlines{})}
 	if _, err := io.ReadAll(body); err != nil || !body.arrived {
 		t.Errorf("%v, arrived %v", err, body.arrived)
 	}

@@ -22,6 +22,9 @@ import (
 // share a cache, and only those of one format understand each other.
 const codecFormat = 1
 
+// seatsAtOnce bounds what is made room for by a count that was read.
+const seatsAtOnce = 64
+
 var errCodec = errors.New("not what this server writes")
 
 // RoomCodec writes rooms with their people for the caches.
@@ -45,18 +48,30 @@ func (roomCodec) Encode(view talk.RoomView) ([]byte, error) {
 }
 
 // Decode reads what Encode wrote.
-func (roomCodec) Decode(payload []byte) (talk.RoomView, error) {
-	var message freev1.GetRoomResponse
-	extras, err := decode(payload, &message)
+func (roomCodec) Decode(payload string) (talk.RoomView, error) {
+	extras, message, err := decode(payload)
 	if err != nil {
 		return talk.RoomView{}, err
 	}
-	view := talk.RoomView{Room: roomOf(message.GetRoom()), Participants: each(message.GetParticipants(), participantOf)}
+	view := talk.RoomView{Memo: new(talk.Memo)}
+	view.Memo.Keep(inBinary, bytesOf(message))
+	whole := fields{left: message}
+	for whole.next() {
+		switch whole.at {
+		case 1:
+			view.Room = whole.room(whole.text)
+		case 2:
+			if view.Participants == nil {
+				view.Participants = make([]talk.Participant, 0, min(max(view.ParticipantCount, 1), seatsAtOnce))
+			}
+			view.Participants = append(view.Participants, whole.participant(whole.text))
+		}
+	}
 	view.CloseReason = talk.CloseReason(extras.text())
 	for i := range view.Participants {
 		view.Participants[i].StateSince = extras.time()
 	}
-	return view, extras.end()
+	return view, extras.end(whole.broken)
 }
 
 type userCodec struct{}
@@ -67,14 +82,19 @@ func (userCodec) Encode(view talk.UserView) ([]byte, error) {
 }
 
 // Decode reads what Encode wrote.
-func (userCodec) Decode(payload []byte) (talk.UserView, error) {
-	var message freev1.GetUserResponse
-	extras, err := decode(payload, &message)
+func (userCodec) Decode(payload string) (view talk.UserView, err error) {
+	extras, message, err := decode(payload)
 	if err != nil {
-		return talk.UserView{}, err
+		return view, err
 	}
-	view := talk.UserView{User: userOf(message.GetUser()), RoomID: talk.RoomID(extras.text())}
-	return view, extras.end()
+	whole := fields{left: message}
+	for whole.next() {
+		if whole.at == 1 {
+			view.User = whole.user(whole.text)
+		}
+	}
+	view.RoomID = talk.RoomID(extras.text())
+	return view, extras.end(whole.broken)
 }
 
 func encode(extras []byte, message proto.Message) ([]byte, error) {
@@ -86,19 +106,17 @@ func encode(extras []byte, message proto.Message) ([]byte, error) {
 	return payload, nil
 }
 
-func decode(payload []byte, message proto.Message) (*extras, error) {
-	if len(payload) == 0 || payload[0] != codecFormat {
-		return nil, errCodec
+// decode parts a payload.
+func decode(payload string) (extras *extraFields, message string, err error) {
+	if payload == "" || payload[0] != codecFormat {
+		return nil, "", errCodec
 	}
-	size, n := binary.Uvarint(payload[1:])
+	size, n := binary.Uvarint(bytesOf(payload[1:]))
 	rest := payload[1+max(n, 0):]
 	if n <= 0 || size > uint64(len(rest)) {
-		return nil, errCodec
+		return nil, "", errCodec
 	}
-	if err := proto.Unmarshal(rest[size:], message); err != nil {
-		return nil, errors.Join(errCodec, err)
-	}
-	return &extras{left: rest[:size]}, nil
+	return &extraFields{left: rest[:size]}, rest[size:], nil
 }
 
 func appendText(b []byte, s string) []byte {
@@ -110,47 +128,48 @@ func appendTime(b []byte, t time.Time) []byte {
 	return binary.AppendUvarint(binary.AppendVarint(b, t.Unix()), uint64(t.Nanosecond()))
 }
 
-// extras reads fields in the order in which they were appended. After the
+// extraFields reads fields in the order in which they were appended. After the
 // first that is not there it returns zeros, and end says so.
-type extras struct {
-	left   []byte
+type extraFields struct {
+	left   string
 	broken bool
 }
 
-func (e *extras) text() string {
+func (e *extraFields) text() string {
 	size := e.number()
 	if size > uint64(len(e.left)) {
 		e.broken = true
 		return ""
 	}
-	s := string(e.left[:size])
+	s := e.left[:size]
 	e.left = e.left[size:]
 	return s
 }
 
-func (e *extras) time() time.Time {
-	seconds, n := binary.Varint(e.left)
+func (e *extraFields) time() time.Time {
+	seconds, n := binary.Varint(bytesOf(e.left))
 	e.skip(n)
 	return time.Unix(seconds, int64(e.number()%uint64(time.Second))).UTC()
 }
 
-func (e *extras) number() uint64 {
-	number, n := binary.Uvarint(e.left)
+func (e *extraFields) number() uint64 {
+	number, n := binary.Uvarint(bytesOf(e.left))
 	e.skip(n)
 	return number
 }
 
-func (e *extras) skip(n int) {
+func (e *extraFields) skip(n int) {
 	if n <= 0 {
-		e.left, e.broken = nil, true
+		e.left, e.broken = "", true
 		return
 	}
 	e.left = e.left[n:]
 }
 
-// end returns an error where fields were missing or are left over.
-func (e *extras) end() error {
-	if e.broken || len(e.left) > 0 {
+// end returns an error where fields were missing or are left over, or where the
+// message was broken.
+func (e *extraFields) end(broken bool) error {
+	if broken || e.broken || len(e.left) > 0 {
 		return errCodec
 	}
 	return nil

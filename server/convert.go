@@ -35,13 +35,6 @@ func wireTime(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-func timeOf(t *timestamppb.Timestamp) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return t.AsTime()
-}
-
 // each converts a list. An empty one becomes nil: on the wire they are the same.
 func each[A, B any](list []A, convert func(A) B) []B {
 	if len(list) == 0 {
@@ -70,33 +63,9 @@ func wireUser(u talk.User) *freev1.User {
 	}
 }
 
-func userOf(u *freev1.User) talk.User {
-	return talk.User{
-		ID:       talk.UserID(u.GetId()),
-		Username: u.GetUsername(),
-		Profile: talk.Profile{
-			DisplayName:       u.GetDisplayName(),
-			AvatarURL:         u.GetAvatarUrl(),
-			Bio:               u.GetBio(),
-			NativeLanguages:   u.GetNativeLanguages(),
-			LearningLanguages: u.GetLearningLanguages(),
-			Country:           u.GetCountry(),
-		},
-		Role:      talk.Role(u.GetRole()),
-		CreatedAt: timeOf(u.GetCreatedAt()),
-		UpdatedAt: timeOf(u.GetUpdatedAt()),
-	}
-}
-
 func wireSummary(u talk.UserSummary) *freev1.UserSummary {
 	return &freev1.UserSummary{
 		Id: string(u.ID), Username: u.Username, DisplayName: u.DisplayName, AvatarUrl: u.AvatarURL,
-	}
-}
-
-func summaryOf(u *freev1.UserSummary) talk.UserSummary {
-	return talk.UserSummary{
-		ID: talk.UserID(u.GetId()), Username: u.GetUsername(), DisplayName: u.GetDisplayName(), AvatarURL: u.GetAvatarUrl(),
 	}
 }
 
@@ -126,25 +95,6 @@ func wireStatus(r talk.Room) freev1.RoomStatus {
 	return freev1.RoomStatus_ROOM_STATUS_CLOSED
 }
 
-// roomOf lacks the reason of a closed room, which the wire's room does not have.
-func roomOf(r *freev1.Room) talk.Room {
-	return talk.Room{
-		ID:               talk.RoomID(r.GetId()),
-		Slug:             r.GetSlug(),
-		Name:             r.GetName(),
-		Topic:            r.GetTopic(),
-		Languages:        r.GetLanguages(),
-		Level:            talk.Level(r.GetLevel()),
-		Capacity:         int(r.GetCapacity()),
-		ParticipantCount: int(r.GetParticipantCount()),
-		Owner:            summaryOf(r.GetOwner()),
-		Version:          r.GetVersion(),
-		CreatedAt:        timeOf(r.GetCreatedAt()),
-		UpdatedAt:        timeOf(r.GetUpdatedAt()),
-		ClosedAt:         timeOf(r.GetClosedAt()),
-	}
-}
-
 func wireParticipant(p talk.Participant) *freev1.Participant {
 	return &freev1.Participant{
 		User: wireSummary(p.User), Role: wireSeat(p.Owner), State: wireState[p.State], JoinedAt: wireTime(p.JoinedAt),
@@ -171,15 +121,4 @@ func inverse[A, B comparable](m map[A]B) map[B]A {
 		back[b] = a
 	}
 	return back
-}
-
-// participantOf lacks since when the state is what it is, which the wire does
-// not have.
-func participantOf(p *freev1.Participant) talk.Participant {
-	return talk.Participant{
-		User:     summaryOf(p.GetUser()),
-		Owner:    p.GetRole() == freev1.ParticipantRole_PARTICIPANT_ROLE_OWNER,
-		State:    stateOf[p.GetState()],
-		JoinedAt: timeOf(p.GetJoinedAt()),
-	}
 }

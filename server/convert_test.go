@@ -8,7 +8,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "github.com/free2talk/free2talk/gen/free2talk/admin/v1"
 	freev1 "github.com/free2talk/free2talk/gen/free2talk/v1"
@@ -69,7 +68,7 @@ func TestConversions(t *testing.T) {
 	})
 	t.Run("times that have not come are left out, both ways", func(t *testing.T) {
 		t.Parallel()
-		if wireTime(time.Time{}) != nil || !timeOf(nil).IsZero() || !timeOf(timestamppb.New(at)).Equal(at) {
+		if wireTime(time.Time{}) != nil || !wireTime(at).AsTime().Equal(at) {
 			t.Error("they are not")
 		}
 	})

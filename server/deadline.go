@@ -21,8 +21,8 @@ const (
 func deadline(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 		_, said := ctx.Deadline()
-		bounded, cancel := context.WithTimeout(ctx, bound(spec, said || asksForever(ctx)))
-		defer cancel()
+		bounded := boundedBy(ctx, bound(spec, said || asksForever(ctx)))
+		defer bounded.end()
 		if bounded.Err() != nil {
 			return bounded.Err() // nobody waits for it
 		}

@@ -7,7 +7,6 @@ import (
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connectproto"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
@@ -22,7 +21,7 @@ type frame struct {
 // spell encodes a message for frames.
 func spell(m proto.Message, json bool) ([]byte, error) {
 	if json {
-		return protojson.MarshalOptions{}.Marshal(m)
+		return spellJSON(m)
 	}
 	return proto.Marshal(m)
 }
@@ -61,10 +60,13 @@ func codecs() []connect.Codec {
 
 type binaryCodec struct{ *connectproto.BinaryCodec }
 
-// MarshalWrite writes a message or a frame.
+// MarshalWrite writes a message, a frame, or the reply that is spelled already.
 func (c binaryCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) error {
 	if f, ok := msg.(*frame); ok {
 		return f.writeTo(dst, false)
+	}
+	if done, err := writeSpelt(ctx, dst); done {
+		return err
 	}
 	if err := c.BinaryCodec.MarshalWrite(ctx, dst, msg); err != nil {
 		return fmt.Errorf("encode: %w", err)
@@ -74,13 +76,22 @@ func (c binaryCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) e
 
 type jsonCodec struct{ *connectproto.JSONCodec }
 
-// MarshalWrite writes a message or a frame.
+// MarshalWrite writes a message, a frame, or the reply that is spelled already.
 func (c jsonCodec) MarshalWrite(ctx context.Context, dst io.Writer, msg any) error {
 	if f, ok := msg.(*frame); ok {
 		return f.writeTo(dst, true)
 	}
-	if err := c.JSONCodec.MarshalWrite(ctx, dst, msg); err != nil {
+	if done, err := writeSpelt(ctx, dst); done {
+		return err
+	}
+	m, ok := msg.(proto.Message)
+	if !ok {
+		return fmt.Errorf("encode: %T is no message", msg)
+	}
+	text, err := spellJSON(m)
+	if err != nil {
 		return fmt.Errorf("encode: %w", err)
 	}
-	return nil
+	_, err = dst.Write(text)
+	return err
 }

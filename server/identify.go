@@ -80,13 +80,17 @@ func tokenLike(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case strings.IndexByte("-._~+/=", c) >= 0:
-		default:
+		if !token68[s[i]] {
 			return false
 		}
 	}
 	return true
 }
+
+// token68 are the bytes that such a token is made of.
+var token68 = func() (set [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~+/=") {
+		set[c] = true
+	}
+	return set
+}()

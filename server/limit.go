@@ -90,8 +90,15 @@ func (c *counting) ask(ctx context.Context, rule *rule, key string) (verdict tal
 // tell sets the headers, before anything is sent: as headers they are there on
 // errors too, and in all three protocols.
 func (c *counting) tell(ctx context.Context) {
+	if len(c.header) == 0 {
+		return
+	}
+	if h := c.q.head; h != nil {
+		h["Ratelimit-Policy"], h["Ratelimit"] = c.q.rules.policyHeader, []string{string(c.header)}
+		return
+	}
 	info, ok := connect.CallInfoForServerContext(ctx)
-	if !ok || len(c.header) == 0 {
+	if !ok {
 		return
 	}
 	info.ResponseHeader().SetValues("Ratelimit-Policy", c.q.rules.policyHeader)

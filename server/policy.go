@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,7 +32,8 @@ type rules struct {
 	private bool // the answer may be kept by nobody
 	secret  bool // it holds secrets: not compressed beside what others chose
 
-	measures measures // what its calls are counted under
+	measures  measures        // what its calls are counted under
+	plainLogs [2]slog.Handler // of its plain calls that go well, in each codec
 }
 
 // rule is one limit that a call counts against.

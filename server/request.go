@@ -46,6 +46,12 @@ type request struct {
 	ended   bool      // it has, and the chain is passed for its end
 	failed  error     // how
 
+	plain  *plainCall  // that it came as, else nil
+	spells bool        // the codecs see this request
+	head   http.Header // of the answer, where nothing stands between it and the chain; else nil
+	reply  spelling    // of a unary call, where it was spelled before; else nil
+	whole  [1][]byte   // room for a reply in one piece
+
 	reason string // of the error that was answered
 	cause  error  // of an internal error, for the log
 }
@@ -106,6 +112,7 @@ func (s *Server) newRequest(r *http.Request) *request {
 	peer := peerAddress(r.RemoteAddr)
 	trusted := s.trusts(peer)
 	q := &request{
+		spells:  true,
 		address: peer,
 		secure:  r.TLS != nil || trusted && r.Header.Get("X-Forwarded-Proto") == "https",
 	}

@@ -5,12 +5,16 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	freev1 "github.com/free2talk/free2talk/gen/free2talk/v1"
 	"github.com/free2talk/free2talk/gen/free2talk/v1/free2talkv1connect"
 	"github.com/free2talk/free2talk/server/talk"
 )
+
+// getRoomPlan is how what GetRoom answers is spelled.
+var getRoomPlan = planFor((&freev1.GetRoomResponse{}).ProtoReflect().Descriptor())
 
 // roomHandler is RoomService: [talk.Rooms] on the wire.
 type roomHandler struct {
@@ -30,8 +34,14 @@ func (h roomHandler) ListRooms(ctx context.Context, req *freev1.ListRoomsRequest
 	if err != nil {
 		return nil, err
 	}
+	if speltPage(ctx, query, &page) {
+		return noRooms, nil
+	}
 	return wirePage(query, page), nil
 }
+
+// noRooms stands for what is spelled out.
+var noRooms = &freev1.ListRoomsResponse{}
 
 // GetRoom shows one room, open or closed.
 func (h roomHandler) GetRoom(ctx context.Context, req *freev1.GetRoomRequest) (*freev1.GetRoomResponse, error) {
@@ -39,8 +49,14 @@ func (h roomHandler) GetRoom(ctx context.Context, req *freev1.GetRoomRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	if spelt(ctx, view.Memo, getRoomPlan, func() proto.Message { return wireView(view) }) {
+		return noRoom, nil
+	}
 	return wireView(view), nil
 }
+
+// noRoom stands for what is spelled out.
+var noRoom = &freev1.GetRoomResponse{}
 
 func (h roomHandler) named(ctx context.Context, req *freev1.GetRoomRequest) (talk.RoomView, error) {
 	if slug := req.GetSlug(); slug != "" {

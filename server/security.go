@@ -55,7 +55,7 @@ func (h callHandler) Handle(ctx context.Context, r slog.Record) error {
 	r.Attrs(func(a slog.Attr) bool {
 		identified = identified || a.Key == "request_id"
 		attributed = attributed || a.Key == "actor"
-		return true
+		return !identified // a call's own record begins with it
 	})
 	if identified {
 		return h.Handler.Handle(ctx, r)

@@ -79,7 +79,6 @@ type Config struct {
 type Server struct {
 	config     Config
 	identifier Identifier
-	validate   connect.ServerInterceptor
 	observe    connect.ServerInterceptor
 
 	rules    map[string]*rules // by procedure
@@ -87,6 +86,7 @@ type Server struct {
 	noRules  *rules
 
 	rpc     http.Handler // Connect, capped and chained
+	lane    *lane        // past Connect's transport
 	pages   http.Handler // everything that is no RPC
 	cors    *cors.Cors
 	origins *http.CrossOriginProtection
@@ -142,7 +142,7 @@ func newServer(c Config, register func(*connect.Server)) (*Server, error) {
 	if err := errors.Join(err, c.Limits.check()); err != nil {
 		return nil, err
 	}
-	s.origins, s.cors, s.validate = origins, newCORS(c.AllowedOrigins), newValidate()
+	s.origins, s.cors = origins, newCORS(c.AllowedOrigins)
 	if s.observe, err = c.Telemetry.interceptor(s); err != nil {
 		return nil, err
 	}
@@ -170,9 +170,11 @@ func (s *Server) mount(register func(*connect.Server)) error {
 	for procedure, r := range all {
 		s.services = append(s.services, procedure[:strings.LastIndexByte(procedure, '/')+1])
 		s.config.Telemetry.prepare(r)
+		r.plainLogs = s.plainLogs(procedure)
 	}
 	s.config.Telemetry.prepare(s.noRules)
 	mux := http.NewServeMux()
+	s.lane = newLane(srv, codecs())
 	connecthttp.Mount(mux, srv, connecthttp.WithReadMaxBytes(bodyMost), connecthttp.WithCodecs(codecs()...), connecthttp.WithConditionalOptions(s.compression))
 	s.rpc = mux
 	if s.pages, err = s.newPages(s.config.App); err != nil {
@@ -288,7 +290,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.streams.leave(leaveOver)
 	ctx, cancel := context.WithTimeout(ctx, shutdownMost)
 	defer cancel()
-	err := errors.Join(s.carried.wait(ctx), s.http.Shutdown(ctx))
+	// Nobody connects from now on: a proxy would send those whose streams just
+	// ended here of all nodes, since here are the fewest.
+	err := errors.Join(s.http.Shutdown(ctx), s.carried.wait(ctx))
 	s.carried.close()
 	return errors.Join(err, s.http.Close())
 }

@@ -22,6 +22,7 @@ const (
 	streamsOfSession = 20
 	streamsOfAddress = 2000
 	streamsTryAgain  = 10 * time.Second
+	streamsElsewhere = 200 * time.Millisecond // after which a stream tries again that came by a connection to a node that leaves
 )
 
 func (l StreamLimits) withDefaults() StreamLimits {
@@ -104,7 +105,7 @@ func (s *streams) open(q *request) (*openStream, error) {
 	defer s.mu.Unlock()
 	switch {
 	case s.leaving:
-		return nil, talk.ErrBusy
+		return nil, talk.ErrBusy.After(streamsElsewhere)
 	case s.peers[o.peer] >= s.limits.Address,
 		o.known && s.users[o.caller.UserID] >= s.limits.User,
 		o.known && len(s.sessions[o.caller.SessionID]) >= s.limits.Session:

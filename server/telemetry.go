@@ -7,6 +7,8 @@ import (
 	"net/http/pprof"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -30,9 +32,8 @@ import (
 )
 
 const (
-	scopeName    = "github.com/free2talk/free2talk/server"
-	serviceName  = "free2talk"
-	sampledShare = 0.01 // of the traces that begin here, where OTEL_TRACES_SAMPLER says nothing
+	scopeName   = "github.com/free2talk/free2talk/server"
+	serviceName = "free2talk"
 )
 
 // rpcBuckets are the bounds of the latency histogram, in seconds: fine where
@@ -58,17 +59,19 @@ type Telemetry struct {
 	registry *prometheus.Registry
 	meters   metric.MeterProvider
 	tracers  trace.TracerProvider
+	lots     *lots
 	stop     []func(context.Context) error
 
+	mu       sync.Mutex
 	calls    metric.Float64Histogram
-	inFlight metric.Int64UpDownCounter
+	prepared []*measures // of all methods; made at the start
 	panics   metric.Int64Counter
 }
 
 // NewTelemetry sets up metrics, and traces where an exporter is configured.
 // It must be shut down.
 func NewTelemetry(ctx context.Context, c TelemetryConfig) (*Telemetry, error) {
-	t := &Telemetry{config: c, registry: prometheus.NewRegistry()}
+	t := &Telemetry{config: c, registry: prometheus.NewRegistry(), lots: newLots(c.TrustRemote)}
 	if c.Off {
 		t.meters, t.tracers = noopmetric.NewMeterProvider(), noop.NewTracerProvider()
 		return t, t.instruments()
@@ -130,10 +133,7 @@ func (t *Telemetry) startTracers(ctx context.Context, about *resource.Resource) 
 		return err
 	}
 	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(about), sdktrace.WithBatcher(exporter)}
-	if os.Getenv("OTEL_TRACES_SAMPLER") == "" { // the SDK reads the variable by itself, but its default is all
-		options = append(options, sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampledShare))))
-	}
-	tracers := sdktrace.NewTracerProvider(options...)
+	tracers := sdktrace.NewTracerProvider(append(options, t.lots.options()...)...)
 	t.tracers, t.stop = tracers, append(t.stop, tracers.Shutdown)
 	return nil
 }
@@ -154,7 +154,15 @@ func (t *Telemetry) instruments() error {
 	t.calls, calls = meter.Float64Histogram("free2talk.rpc.duration", metric.WithUnit("s"),
 		metric.WithDescription("How long calls took, by method and code; its count is their rate."),
 		metric.WithExplicitBucketBoundaries(rpcBuckets...))
-	t.inFlight, inFlight = meter.Int64UpDownCounter("free2talk.rpc.in_flight", metric.WithDescription("Calls and streams that are open."))
+	_, inFlight = meter.Int64ObservableUpDownCounter("free2talk.rpc.in_flight", metric.WithDescription("Calls and streams that are open."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			for _, m := range t.prepared {
+				o.Observe(m.open.Load(), m.method)
+			}
+			return nil
+		}))
 	t.panics, panics = meter.Int64Counter("free2talk.rpc.panics", metric.WithDescription("Panics that were contained."))
 	if err := errors.Join(calls, inFlight, panics); err != nil {
 		return err
@@ -168,6 +176,15 @@ func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.meters }
 
 // TracerProvider is where other rooms of the house trace. Never nil.
 func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracers }
+
+// Tracing is [Telemetry.TracerProvider] where traces go somewhere, else nil:
+// for what costs something also where spans are thrown away.
+func (t *Telemetry) Tracing() trace.TracerProvider {
+	if _, off := t.tracers.(noop.TracerProvider); off {
+		return nil
+	}
+	return t.tracers
+}
 
 // Registry takes collectors that do not speak OpenTelemetry.
 func (t *Telemetry) Registry() prometheus.Registerer { return t.registry }
@@ -299,6 +316,7 @@ const codes = 17
 type measures struct {
 	byCode [codes]metric.MeasurementOption
 	method metric.MeasurementOption
+	open   atomic.Int64 // calls and streams
 }
 
 // prepare makes the labels of r. What does not exist has one name for all.
@@ -312,6 +330,9 @@ func (t *Telemetry) prepare(r *rules) {
 	}
 	method := attribute.String("method", name)
 	r.measures.method = metric.WithAttributeSet(attribute.NewSet(method))
+	t.mu.Lock()
+	t.prepared = append(t.prepared, &r.measures)
+	t.mu.Unlock()
 	for code := range connect.Code(codes) {
 		label := "ok"
 		if code > 0 {
@@ -347,13 +368,13 @@ func (t *Telemetry) interceptor(s *Server) (connect.ServerInterceptor, error) {
 	// The span is outside: what is counted inside carries it as its example.
 	return func(next connect.ServerFunc) connect.ServerFunc {
 		counted := count(next)
-		return ofBeginnings(traced, counted)
+		return t.ofBeginnings(traced, counted)
 	}, nil
 }
 
 // ofBeginnings has no spans of how streams end: the span of one that goes on
 // without its call is that of its beginning, which went well.
-func ofBeginnings(traced connect.ServerInterceptor, counted connect.ServerFunc) connect.ServerFunc {
+func (t *Telemetry) ofBeginnings(traced connect.ServerInterceptor, counted connect.ServerFunc) connect.ServerFunc {
 	begun := traced(func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 		if err := counted(ctx, spec, stream); !requestFrom(ctx).goesOn() {
 			return err
@@ -362,6 +383,10 @@ func ofBeginnings(traced connect.ServerInterceptor, counted connect.ServerFunc) 
 	})
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
 		if requestFrom(ctx).ended {
+			return counted(ctx, spec, stream)
+		}
+		ctx, drawn := t.lots.draw(ctx, calledFromTrace)
+		if !drawn {
 			return counted(ctx, spec, stream)
 		}
 		return begun(ctx, spec, stream)
@@ -374,11 +399,11 @@ func (t *Telemetry) count(s *Server) connect.ServerInterceptor {
 			labels := &s.rulesFor(spec.Procedure).measures
 			q := requestFrom(ctx)
 			if !q.ended { // else it was counted when it began
-				t.inFlight.Add(ctx, 1, labels.method)
+				labels.open.Add(1)
 			}
 			defer func() {
 				if !q.goesOn() {
-					t.inFlight.Add(ctx, -1, labels.method)
+					labels.open.Add(-1)
 				}
 			}()
 			start := q.start()

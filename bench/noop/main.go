@@ -52,7 +52,9 @@ func main() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /publish", handler.publish)
 	connecthttp.Mount(mux, srv)
-	server := http.Server{Addr: *listen, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	server := http.Server{Addr: *listen, Handler: mux, ReadHeaderTimeout: 5 * time.Second, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	fmt.Fprintln(os.Stderr, server.ListenAndServe())
 	os.Exit(1)
 }

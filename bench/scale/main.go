@@ -1,31 +1,32 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
-	"time"
 
 	"github.com/free2talk/free2talk/internal/testenv/service"
 )
 
 func main() {
-	people := flag.Int("people", 2000, "how many people go online")
+	people := flag.Int("people", 1896, "how many people go online: fewer than may have streams from one address, and full rooms of them")
+	out := flag.String("o", "", "the page that is written; unset: it is printed")
 	flag.Parse()
+	*people -= *people % seats
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *people); err != nil {
+	if err := run(ctx, *people, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "scale:", err)
 		os.Exit(1) //nolint:gocritic // nothing is left to be done
 	}
 }
 
-// run starts what is measured, measures it, and prints the tables.
-func run(ctx context.Context, people int) (err error) {
+// run starts what is measured, measures it, and writes the page.
+func run(ctx context.Context, people int, out string) (err error) {
 	postgres, err := service.StartPostgres(ctx)
 	if err != nil {
 		return err
@@ -54,9 +55,11 @@ func run(ctx context.Context, people int) (err error) {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
-	fmt.Fprintf(os.Stdout, "Measured on %s, %d processors, %s, with %d people online on one node.\n\n", time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), people)
-	t.print()
-	fmt.Fprintln(os.Stdout)
-	s.project()
-	return nil
+	var page bytes.Buffer
+	s.page(&page, &t)
+	if out == "" {
+		_, err := page.WriteTo(os.Stdout)
+		return err
+	}
+	return os.WriteFile(out, page.Bytes(), 0o644)
 }

@@ -2,8 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"math"
-	"os"
+	"runtime"
 	"time"
 )
 
@@ -14,10 +15,10 @@ func (t *table) row(what, where, value string) {
 	t.rows = append(t.rows, [3]string{what, where, value})
 }
 
-func (t *table) print() {
-	fmt.Fprintln(os.Stdout, "| what | where | each |\n|---|---|---|")
+func (t *table) print(w io.Writer) {
+	fmt.Fprintln(w, "| what | where | each |\n|---|---|---|")
 	for _, row := range t.rows {
-		fmt.Fprintf(os.Stdout, "| %s | %s | %s |\n", row[0], row[1], row[2])
+		fmt.Fprintf(w, "| %s | %s | %s |\n", row[0], row[1], row[2])
 	}
 }
 
@@ -68,11 +69,47 @@ const (
 	redisMemory     = 8e9 // of a master
 )
 
+// head is what stands above the figures on their page, and foot what stands below.
+const (
+	head = `# What people cost, and what many of them take
+
+Written by %[1]sgo run ./bench/scale -o docs/scaling.md%[1]s; never by hand. One node, a Postgres and a Redis of its own, all on one
+machine with those who call: the figures are of CPU time, bytes and operations, which hold on a busy machine, not of latency.
+
+## Measured
+
+`
+	foot = `
+The projection takes the figures above times what people are supposed to do: a call each 20 s, a room joined and another left each
+20 minutes, a message each 3 minutes, a connection that breaks each 10; half of those online sit, four to a room; and 20 accounts
+for each who is online. Node processors are planned half busy. Change the constants in
+%[1]sbench/scale/report.go%[1]s to what your community does, and run it again.
+
+- **10 thousand online**: two small nodes, so that one may go; one Redis, one Postgres. Nothing here is near a limit.
+- **1 million**: nodes by their processors; Redis by its memory more than by its work. Postgres writes what joins and
+  messages make, on one machine with fast disks; its history is kept for ten minutes and stays in memory. Each node brings up
+  to 20 connections: a pooler in front of it, from some twenty nodes on.
+- **10 million**: a Redis Cluster (presence is spread over sixteen shards, limits and entries over all slots). One Postgres is
+  the limit: what rooms write would have to be spread over several, by room, which this server does not do. Every node also
+  keeps all open rooms in its index, which the memory of a node counts.
+`
+)
+
+// page writes everything.
+func (s *stage) page(w io.Writer, t *table) {
+	fmt.Fprintf(w, head, "`")
+	fmt.Fprintf(w, "Measured on %s, %d processors, %s, with %d people online on one node.\n\n", time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.Version(), s.count)
+	t.print(w)
+	fmt.Fprint(w, "\n## Projected\n\n")
+	s.project(w)
+	fmt.Fprintf(w, foot, "`")
+}
+
 // project prints what so many people online take.
-func (s *stage) project() {
+func (s *stage) project(w io.Writer) {
 	f := s.figures
-	fmt.Fprintln(os.Stdout, "| online | calls/s | writes/s | node processors | node memory | nodes (8 processors, 32 GB) | Redis processors | Redis masters | Postgres transactions/s | written ahead | accounts on disk |")
-	fmt.Fprintln(os.Stdout, "|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| online | calls/s | writes/s | node processors | node memory | nodes (8 processors, 32 GB) | Redis processors | Redis masters | Postgres transactions/s | written ahead | accounts on disk |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, online := range []float64{10e3, 1e6, 10e6} {
 		calls, joins, messages, connects := online*callsASecond, online*joinsASecond*2, online*messagesASecond, online*connectsASecond
 		processors := online*f.restCPU + calls*f.callCPU.Seconds() + joins*f.joinCPU.Seconds() + messages*f.messageCPU.Seconds() + connects*f.connectCPU.Seconds()
@@ -85,7 +122,7 @@ func (s *stage) project() {
 		masters := max(1, math.Ceil(redis/redisBusy), math.Ceil(online*float64(f.onlineRedis)/(0.7*redisMemory)))
 		tx := joins*f.joinTx + messages*f.messageTx
 		wal := joins*float64(f.joinWAL) + messages*float64(f.messageWAL)
-		fmt.Fprintf(os.Stdout, "| %s | %s | %s | %.1f | %.1f GB | %.0f | %.2f | %.0f | %s | %.1f MB/s | %.1f GB |\n",
+		fmt.Fprintf(w, "| %s | %s | %s | %.1f | %.1f GB | %.0f | %.2f | %.0f | %s | %.1f MB/s | %.1f GB |\n",
 			grouped(online), grouped(calls), grouped(joins+messages), processors, memory/1e9, nodes, redis, masters, grouped(tx), wal/1e6,
 			online*accountsEach*float64(f.accountDisk)/1e9)
 	}

@@ -4,10 +4,14 @@
 --   ARGV[1]  name    of the log
 --   ARGV[2]  keep    µs: nodes hear of it for so long
 --
+-- Later than every reset before, also where the clock was set back: whoever has heard of those hears of this one.
+--
 -- Returns when that was, in µs.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+local at = math.max(now, (last[2] or 0) + 1)
+redis.call('ZADD', KEYS[1], string.format('%.0f', at), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[2]))
 redis.call('PEXPIRE', KEYS[1], math.floor(ARGV[2] / 1000))
-return now
+return at

@@ -39,7 +39,7 @@ func TestThePageHasNothingInline(t *testing.T) {
 // not of use to a browser is not shipped.
 func TestFilesAreNamedForWhatIsInThem(t *testing.T) {
 	t.Parallel()
-	hashed := regexp.MustCompile(`^assets/.+-[A-Za-z0-9_-]{8}\.[a-z0-9]+$`)
+	hashed := regexp.MustCompile(`^assets/.+-[A-Za-z0-9_-]{8}\.[a-z0-9]+(\.br)?$`)
 	err := fs.WalkDir(web.App(), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err

@@ -2,16 +2,32 @@
 // server. The same sources give the same bytes: names come from the contents.
 import { fileURLToPath } from "node:url";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
-import { defineConfig } from "vite";
+import { defineConfig, type Plugin } from "vite";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
 /** What a server at hand answers in place of vite's, while the app is written. */
 const server = process.env.FREE2TALK_URL ?? "http://127.0.0.1:8080";
 
+/** What the first page needs, by module: all of it comes as one file, since each file costs a request and its headers. */
+const first = new Set<string>();
+
+/** together finds what the first page needs: what the entry imports, and what that imports. */
+const together: Plugin = {
+  name: "together",
+  buildEnd() {
+    const walk = (id: string) => {
+      if (first.has(id)) return;
+      first.add(id);
+      for (const next of this.getModuleInfo(id)?.importedIds ?? []) walk(next);
+    };
+    for (const id of this.getModuleIds()) if (this.getModuleInfo(id)?.isEntry) walk(id);
+  },
+};
+
 export default defineConfig({
   root: here("app"),
-  plugins: [svelte()],
+  plugins: [svelte(), together],
   resolve: {
     alias: [
       { find: /^@free2talk\/client\/gen\/(.*)$/, replacement: here("src/gen/$1.ts") },
@@ -25,6 +41,7 @@ export default defineConfig({
     // The server's policy of contents allows no data: addresses.
     assetsInlineLimit: 0,
     reportCompressedSize: false,
+    rolldownOptions: { output: { codeSplitting: { groups: [{ name: "index", test: (id) => first.has(id) }] } } },
   },
   server: {
     host: "127.0.0.1",

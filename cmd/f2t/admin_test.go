@@ -90,7 +90,7 @@ func TestAnalyticsAreDrawn(t *testing.T) {
 	_, me := shown(t, f)
 	says(t, me.run("analytics").ok(t), "people there · hour by hour · at most 900", "most online at once", "at most 767",
 		"people who sat down", "14,028 in all, at most 167", "rooms opened", "0 in all", "minutes together", "┼", "└",
-		"es", "12,000", "500,000", "Tapas y charla", "███", "Of 1 of 168 points Redis lost some")
+		"es", "12,000", "500,000", "Tapas y charla", "███", "Of 1 of 168 points not all is known")
 	asked, ok := f.last().(*adminv1.GetAnalyticsRequest)
 	if !ok || asked.GetTo().AsTime().Sub(asked.GetFrom().AsTime()) != 7*24*time.Hour || asked.GetInterval() != adminv1.Interval_INTERVAL_HOUR {
 		t.Errorf("asked %v", asked)

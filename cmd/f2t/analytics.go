@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -108,8 +109,11 @@ func (a *app) plot(values []float64, points []*adminv1.AnalyticsPoint, interval 
 		asciigraph.Height(plotHeight), asciigraph.Width(width), asciigraph.LowerBound(0), asciigraph.Precision(0),
 		asciigraph.AxisColor(a.axis()), asciigraph.LabelColor(a.axis()), asciigraph.SeriesColors(a.series()),
 	}
-	if flat(values) { // otherwise the axis has no length
-		options = append(options, asciigraph.UpperBound(max(1, values[0])))
+	switch most := slices.Max(values); {
+	case most < plotHeight: // each row of the axis has a number of its own
+		options = append(options, asciigraph.UpperBound(plotHeight))
+	case flat(values): // otherwise the axis has no length
+		options = append(options, asciigraph.UpperBound(most))
 	}
 	options = append(options, asciigraph.XAxisRange(float64(first.Unix()), float64(end.Unix())),
 		asciigraph.XAxisTickCount(ticks(len(points), width)),
@@ -176,7 +180,7 @@ func (a *app) showTops(r *adminv1.GetAnalyticsResponse) error {
 	if partial == 0 {
 		return nil
 	}
-	return a.say("%s\n", a.dim(fmt.Sprintf("Of %d of %d points Redis lost some: they are too low.", partial, len(r.GetPoints()))))
+	return a.say("%s\n", a.dim(fmt.Sprintf("Of %d of %d points not all is known, since Redis lost some or nobody gathered it: they are too low.", partial, len(r.GetPoints()))))
 }
 
 // used is how much something was.

@@ -120,7 +120,8 @@ func TestWatchLobbyComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.again()
-	out.has(t, `(?s)connected again; .*has 2/4 seats taken`)
+	// A cursor that is a little behind has the room opened once more, with who sits in it by then.
+	out.has(t, `(?s)connected again; .*(has 2/4 seats taken|ada opened `+room.GetSlug()+`)`)
 	if _, err := ada.Rooms.CloseRoom(context.Background(), &free2talkv1.CloseRoomRequest{RoomId: room.GetId()}); err != nil {
 		t.Fatal(err)
 	}

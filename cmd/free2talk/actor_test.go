@@ -156,7 +156,7 @@ func (a *actor) compare(s *swarm, i int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.faults) > 0 || a.err != nil && !errors.Is(a.err, context.Canceled) {
-		s.t.Errorf("actor %d, %v: %d faults: %.5q", i, a.err, len(a.faults), a.faults)
+		s.t.Errorf("actor %d, %v: %d faults: %.400q", i, a.err, len(a.faults), a.faults[:min(5, len(a.faults))])
 	}
 }
 

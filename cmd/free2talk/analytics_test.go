@@ -44,7 +44,7 @@ func (w *world) chronicler(t *testing.T, n *testNode, clock *talktest.Clock) *ch
 	t.Helper()
 	return &chronicler{t: t, clock: clock, Analytics: &talk.Analytics{
 		History: n.store, Tallies: cache.NewTallies(n.redis), Chronicle: n.store, Mine: func() bool { return true },
-		Rooms: n.lobby.Rooms, Online: n.presence.Count, Clock: clock.Now, Log: n.log,
+		Rooms: n.lobby, Online: n.presence.Count, Clock: clock.Now, Log: n.log,
 	}}
 }
 
@@ -158,7 +158,7 @@ func TestAnalytics_hours_are_written_down(t *testing.T) {
 			ada, bob := w.person(), w.person()
 			room := w.room(ada, 4).GetId()
 			join(t, bob.Client, room)
-			w.eventually(10*time.Second, "both nodes know", func() bool { return len(w.nodes[0].lobby.Rooms()) == 1 && len(last(w).lobby.Rooms()) == 1 })
+			w.eventually(10*time.Second, "both nodes know", func() bool { return w.nodes[0].lobby.Size() == 1 && last(w).lobby.Size() == 1 })
 			one.until(w, 1)
 			one.step(5 * time.Second)
 			one.step(5 * time.Second)

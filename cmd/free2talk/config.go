@@ -45,6 +45,7 @@ type Config struct {
 	PresenceGrace  string `placeholder:"TIME" default:"15s" env:"FREE2TALK_PRESENCE_GRACE" help:"How long somebody stays online after their last connection broke (${default})."`
 	Unattended     string `placeholder:"TIME" default:"5m" env:"FREE2TALK_UNATTENDED" help:"How long a seat is kept for somebody who was never connected; 0 for ever (${default})."`
 	MaxCapacity    string `placeholder:"N" default:"12" env:"FREE2TALK_MAX_CAPACITY" help:"The most seats that a room may have, 2 to 1000 (${default})."`
+	NearCache      string `placeholder:"MIB" default:"64" env:"FREE2TALK_NEAR_CACHE" help:"Memory for the rooms and people that are read most, in MiB; 0: none (${default})."`
 	LogFormat      string `placeholder:"FORMAT" default:"text" env:"FREE2TALK_LOG_FORMAT" help:"text or json (${default})."`
 	LogLevel       string `placeholder:"LEVEL" default:"info" env:"FREE2TALK_LOG_LEVEL" help:"debug, info, warn or error (${default})."`
 }
@@ -65,6 +66,7 @@ type Settings struct {
 	Streams               server.StreamLimits // zero: the usual
 	Unattended            time.Duration
 	MaxCapacity           int
+	NearCache             int64 // bytes; below zero: none, zero: the usual
 	LogFormat             string
 	LogLevel              slog.Level
 
@@ -88,6 +90,14 @@ func (f *faults) addf(setting, format string, args ...any) {
 	*f = append(*f, fmt.Errorf("%s: %s", setting, fmt.Sprintf(format, args...)))
 }
 
+// mebibytes is so much memory, where none is said as what is below it.
+func mebibytes(n int) int64 {
+	if n == 0 {
+		return -1
+	}
+	return int64(n) << 20
+}
+
 // settings checks everything and reports every fault at once. No fault prints
 // a value that may be secret.
 func (c *Config) settings() (Settings, error) {
@@ -101,6 +111,7 @@ func (c *Config) settings() (Settings, error) {
 		PresenceGrace:  f.duration("--presence-grace", c.PresenceGrace, time.Second, time.Hour),
 		Unattended:     f.duration("--unattended", c.Unattended, 0, 24*time.Hour),
 		MaxCapacity:    f.number("--max-capacity", c.MaxCapacity, 2, 1000),
+		NearCache:      mebibytes(f.number("--near-cache", c.NearCache, 0, 1<<20)),
 		LogFormat:      c.LogFormat,
 	}
 	f.listeners(c)

@@ -202,20 +202,21 @@ func (s *story) seen() *free2talkv1.GetRoomResponse {
 	return try(s.dan.Rooms.GetRoom(s.ctx(), &free2talkv1.GetRoomRequest{Key: &free2talkv1.GetRoomRequest_Id{Id: s.room.GetId()}})).must(s)
 }
 
-// people checks who sits in the room, the longest seated first, and who owns it.
+// people checks who sits in the room, the longest seated first, and who owns it:
+// as a node sees it that may hear of a write a moment later.
 func (s *story) people(owner string, ids ...string) {
 	s.t.Helper()
-	seen := s.seen()
-	var seated []string
-	for _, p := range seen.GetParticipants() {
-		seated = append(seated, p.GetUser().GetId())
-		if owns := p.GetRole() == free2talkv1.ParticipantRole_PARTICIPANT_ROLE_OWNER; owns != (p.GetUser().GetId() == owner) {
-			s.t.Errorf("role of %v, where %s owns the room", p, owner)
+	s.eventually(10*time.Second, fmt.Sprintf("%v sit there, and %s owns it", ids, owner), func() bool {
+		seen := s.seen()
+		var seated []string
+		for _, p := range seen.GetParticipants() {
+			seated = append(seated, p.GetUser().GetId())
+			if owns := p.GetRole() == free2talkv1.ParticipantRole_PARTICIPANT_ROLE_OWNER; owns != (p.GetUser().GetId() == seen.GetRoom().GetOwner().GetId()) {
+				s.t.Errorf("role of %v, where %s owns the room", p, seen.GetRoom().GetOwner().GetId())
+			}
 		}
-	}
-	if !slices.Equal(seated, ids) || int(seen.GetRoom().GetParticipantCount()) != len(ids) || seen.GetRoom().GetOwner().GetId() != owner {
-		s.t.Fatalf("got %v, want %v owned by %s", seen, ids, owner)
-	}
+		return slices.Equal(seated, ids) && int(seen.GetRoom().GetParticipantCount()) == len(ids) && seen.GetRoom().GetOwner().GetId() == owner
+	})
 }
 
 func (s *story) join() {
@@ -289,9 +290,7 @@ func (s *story) edit() {
 	s.refused(err, connect.CodeAborted, client.ReasonVersionMismatch)
 	_, err = s.ada.Rooms.UpdateRoom(s.ctx(), &free2talkv1.UpdateRoomRequest{Room: &free2talkv1.Room{Id: s.room.GetId(), Capacity: 2}})
 	s.refused(err, connect.CodeFailedPrecondition, client.ReasonCapacityTaken)
-	if got := s.seen().GetRoom(); got.GetName() != "Té con leche" {
-		s.t.Errorf("read after the write: %v", got)
-	}
+	s.eventually(10*time.Second, "the write is read", func() bool { return s.seen().GetRoom().GetName() == "Té con leche" })
 }
 
 func (s *story) handOver() {
@@ -308,10 +307,10 @@ func (s *story) handOver() {
 	for range 2 {
 		try(s.ada.Rooms.CloseRoom(s.ctx(), &free2talkv1.CloseRoomRequest{RoomId: s.room.GetId()})).must(s)
 	}
-	closed := s.seen()
-	if closed.GetRoom().GetStatus() != free2talkv1.RoomStatus_ROOM_STATUS_CLOSED || len(closed.GetParticipants()) != 0 || closed.GetRoom().GetClosedAt() == nil {
-		s.t.Errorf("closed: %v", closed)
-	}
+	s.eventually(10*time.Second, "it is seen to be closed", func() bool {
+		closed := s.seen()
+		return closed.GetRoom().GetStatus() == free2talkv1.RoomStatus_ROOM_STATUS_CLOSED && len(closed.GetParticipants()) == 0 && closed.GetRoom().GetClosedAt() != nil
+	})
 	s.refused(s.sit(s.bob), connect.CodeFailedPrecondition, client.ReasonRoomClosed)
 	s.eventually(10*time.Second, "a closed room is not listed", func() bool {
 		page := try(s.dan.Rooms.ListRooms(s.ctx(), &free2talkv1.ListRoomsRequest{PageSize: 100})).must(s)
@@ -337,10 +336,10 @@ func (s *story) move() {
 	if me.GetCurrentRoomId() != third || me.GetOwnedRoomId() != third {
 		s.t.Errorf("carol lost her seat for nothing: %v", me)
 	}
-	left := try(s.dan.Rooms.GetRoom(s.ctx(), &free2talkv1.GetRoomRequest{Key: &free2talkv1.GetRoomRequest_Id{Id: from}})).must(s)
-	if left.GetRoom().GetStatus() != free2talkv1.RoomStatus_ROOM_STATUS_CLOSED {
-		s.t.Errorf("the room that its last member left: %v", left)
-	}
+	s.eventually(10*time.Second, "the room that its last member left is closed", func() bool {
+		left := try(s.dan.Rooms.GetRoom(s.ctx(), &free2talkv1.GetRoomRequest{Key: &free2talkv1.GetRoomRequest_Id{Id: from}})).must(s)
+		return left.GetRoom().GetStatus() == free2talkv1.RoomStatus_ROOM_STATUS_CLOSED
+	})
 }
 
 func (s *story) sessions() {
@@ -380,7 +379,10 @@ func (s *story) account() {
 	_, err = s.bob.Auth.DeleteAccount(s.ctx(), &free2talkv1.DeleteAccountRequest{Password: password})
 	s.refused(err, connect.CodeUnauthenticated, client.ReasonBadCredentials)
 	try(s.bob.Auth.DeleteAccount(s.ctx(), &free2talkv1.DeleteAccountRequest{Password: "eight red kettles"})).must(s)
-	_, err = s.ada.Users.GetUser(s.ctx(), &free2talkv1.GetUserRequest{Key: &free2talkv1.GetUserRequest_Id{Id: s.bobID}})
+	s.eventually(10*time.Second, "the account is gone", func() bool {
+		_, err = s.ada.Users.GetUser(s.ctx(), &free2talkv1.GetUserRequest{Key: &free2talkv1.GetUserRequest_Id{Id: s.bobID}})
+		return err != nil
+	})
 	s.refused(err, connect.CodeNotFound, client.ReasonUserNotFound)
 	me := try(s.ada.Auth.GetMe(s.ctx(), &free2talkv1.GetMeRequest{})).must(s)
 	if me.GetOwnedRoomId() == "" {

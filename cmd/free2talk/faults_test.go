@@ -341,8 +341,11 @@ func TestPostgresHasNoConnectionLeft(t *testing.T) {
 	ada := w.person()
 	room := w.room(ada, 5)
 	admin := w.stranger(postgres.AdminDSN())
-	admin.run("ALTER ROLE free2talk CONNECTION LIMIT 0") // for whoever comes now
-	admin.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'free2talk'")
+	admin.run("ALTER ROLE free2talk CONNECTION LIMIT 0")              // for whoever comes now
+	w.eventually(10*time.Second, "nobody is connected", func() bool { // who was just coming is not in the list at first
+		admin.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'free2talk'")
+		return admin.number("SELECT count(*) FROM pg_stat_activity WHERE usename = 'free2talk'") == 0
+	})
 	began := time.Now()
 	for range 20 {
 		_, err := ada.Rooms.LeaveRoom(t.Context(), &free2talkv1.LeaveRoomRequest{RoomId: room.GetId()})

@@ -170,7 +170,8 @@ func TestR7_a_room_is_linearizable(t *testing.T) {
 	if again, err := strconv.ParseUint(os.Getenv("FREE2TALK_SEED"), 10, 64); err == nil {
 		seed = again
 	}
-	w := newWorld(t, onPostgres, 2)
+	// What is near may be a second old on the node that did not write (C1): here it is what Redis holds that is read.
+	w := newWorld(t, onPostgres, 2, func(s *Settings) { s.NearCache = -1 })
 	players := w.players(8)
 	rounds, deeds, first := 0, 0, seed
 	for end := time.Now().Add(testenv.Effort(4*time.Second, time.Minute)); time.Now().Before(end) && !t.Failed(); rounds++ {

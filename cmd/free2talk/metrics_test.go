@@ -81,6 +81,10 @@ func cached(cache, result string) string {
 	return `cache_requests_total{cache="` + cache + `",layer="redis",result="` + result + `"}`
 }
 
+func near(cache, result string) string {
+	return `cache_requests_total{cache="` + cache + `",layer="near",result="` + result + `"}`
+}
+
 func limited(policy, result, mode string) string {
 	return `limiter_decisions_total{mode="` + mode + `",policy="` + policy + `",result="` + result + `"}`
 }
@@ -119,10 +123,10 @@ func TestMetricsMoveExactly(t *testing.T) {
 			rpc("RoomService/CreateRoom", "ok"): 1, limited("api", "allowed", "redis"): 1, limited("room_create", "allowed", "redis"): 1,
 		}},
 		{"three looks at it", func() { look(t, anybody, 3, room, connect.Code(0)) }, figures{
-			rpc("RoomService/GetRoom", "ok"): 3, limited("api", "allowed", "redis"): 3, cached("room", "miss"): 1, cached("room", "hit"): 2,
+			rpc("RoomService/GetRoom", "ok"): 3, limited("api", "allowed", "redis"): 3, cached("room", "miss"): 1, near("room", "hit"): 2,
 		}},
 		{"three looks at none", func() { look(t, anybody, 3, talk.NewID(), connect.CodeNotFound) }, figures{
-			rpc("RoomService/GetRoom", "not_found"): 3, limited("api", "allowed", "redis"): 3, cached("room", "miss"): 1, cached("room", "negative"): 2,
+			rpc("RoomService/GetRoom", "not_found"): 3, limited("api", "allowed", "redis"): 3, cached("room", "miss"): 1, near("room", "negative"): 2,
 		}},
 		{"a change of it, and a look", func() {
 			if _, err := ada.Rooms.UpdateRoom(t.Context(), &free2talkv1.UpdateRoomRequest{Room: &free2talkv1.Room{Id: room, Topic: "tea"}}); err != nil {

@@ -60,12 +60,14 @@ type node struct {
 	loops   sync.WaitGroup
 
 	analytics *talk.Analytics
+	reader    *cache.Reader
+	warmed    chan struct{} // closed when the caches hold what is asked for most, or that took too long
 }
 
 // open makes a node that is ready to serve. It waits for the database, and not
 // for Redis.
 func open(ctx context.Context, settings Settings, log *slog.Logger) (_ *node, err error) {
-	n := &node{settings: settings, log: log, id: talk.NewID(), stop: func() {}}
+	n := &node{settings: settings, log: log, id: talk.NewID(), stop: func() {}, warmed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -198,8 +200,9 @@ func (n *node) openRedis(context.Context) error {
 	redis, err := cache.Open(cache.Config{
 		URL: url, Prefix: n.settings.RedisPrefix, Log: n.log,
 		Loads:   n.store.Conns() / 2,
+		Near:    n.settings.NearCache,
 		Meter:   n.meter("cache"),
-		Tracer:  n.telemetry.TracerProvider(),
+		Tracer:  n.telemetry.Tracing(),
 		Recover: func(ctx context.Context) error { return n.outbox.Recover(ctx) },
 	})
 	if err != nil {
@@ -249,7 +252,8 @@ func (n *node) openServer(ctx context.Context) (err error) {
 	if err := errors.Join(n.telemetry.Passwords(passwords), n.telemetry.Tokens(tokens), n.telemetry.Outbox(n.outbox)); err != nil {
 		return err
 	}
-	reader := cache.NewReader(n.redis, n.store, cache.Codecs{Room: server.RoomCodec, User: server.UserCodec})
+	n.reader = cache.NewReader(n.redis, n.store, cache.Codecs{Room: server.RoomCodec, User: server.UserCodec})
+	reader := n.reader
 	n.accounts = &talk.Accounts{
 		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Passwords: passwords,
 		Tokens: tokens, Revoked: n.revoked, Uses: n.uses, Log: n.log,
@@ -261,11 +265,11 @@ func (n *node) openServer(ctx context.Context) (err error) {
 	}
 	n.analytics = &talk.Analytics{
 		History: n.store, Tallies: cache.NewTallies(n.redis), Chronicle: n.store, Mine: n.presence.First,
-		Rooms: n.lobby.Rooms, Online: n.presence.Count, Clock: n.clock.Now, Log: n.log, Every: n.settings.tallyEvery,
+		Rooms: n.lobby, Online: n.presence.Count, Clock: n.clock.Now, Log: n.log, Every: n.settings.tallyEvery,
 	}
 	n.server, err = server.New(server.Config{
 		Services: server.Services{
-			Rooms:    &talk.Rooms{Reader: reader, Store: n.store, Outbox: n.outbox, Lobby: n.lobby, MaxCapacity: n.settings.MaxCapacity},
+			Rooms:    &talk.Rooms{Reader: reader, Store: n.store, Outbox: n.outbox, Lobby: n.lobby, Ahead: reader, MaxCapacity: n.settings.MaxCapacity},
 			Accounts: n.accounts,
 			People:   &talk.People{Reader: reader, Outbox: n.outbox},
 			Admin:    admin, Analytics: n.analytics,
@@ -313,9 +317,14 @@ func (n *node) bans(ctx context.Context, room talk.RoomID) ([]talk.RoomBan, erro
 	return n.store.RoomBans(ctx, room, n.clock.Now())
 }
 
-// ready says why this node should get no calls: none can be decided while the
-// database is away. Redis is not asked for.
+// ready says why this node should get no calls: it has only begun, or none can
+// be decided since the database is away. Redis is not asked for.
 func (n *node) ready(ctx context.Context) error {
+	select {
+	case <-n.warmed:
+	default:
+		return errWarming
+	}
 	if n.revoked.Fresh() {
 		return nil
 	}
@@ -323,6 +332,8 @@ func (n *node) ready(ctx context.Context) error {
 	defer cancel()
 	return n.store.Ping(ctx)
 }
+
+var errWarming = errors.New("the caches are being warmed")
 
 // readyWithin is how long a probe waits for a database that says nothing.
 const readyWithin = time.Second
@@ -349,6 +360,7 @@ func (n *node) run(ctx context.Context) {
 	n.loops.Go(func() { n.analytics.Run(ctx) })
 	n.loops.Go(func() { n.conns.Run(ctx) })
 	n.loops.Go(func() { n.presence.Run(ctx) })
+	n.loops.Go(func() { n.warm(ctx) })
 	n.loops.Go(func() {
 		if err := n.redis.Run(ctx); err != nil {
 			n.log.Error("redis", "error", err)

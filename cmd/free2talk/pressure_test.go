@@ -166,7 +166,7 @@ func (r *writers) run(ctx context.Context, i int, c *client.Client) {
 		})
 		switch {
 		case err == nil:
-			r.floors[i].raise(reply.GetRoom().GetVersion())
+			r.floors[i].raise(0, reply.GetRoom().GetVersion())
 			r.acked.Add(1)
 		case connect.CodeOf(err) != connect.CodeUnavailable && connect.CodeOf(err) != connect.CodeCanceled && ctx.Err() == nil: // a connection that is reset counts as canceled
 			r.t.Errorf("a write: %v", err)
@@ -188,7 +188,7 @@ func (r *writers) end(by string) {
 	lost := int64(0)
 	for i, room := range r.rooms {
 		version := int64(r.number("SELECT version FROM rooms WHERE id = ?", room))
-		if acked := r.floors[i].before(time.Now()); version < acked {
+		if acked := r.floors[i].before(0, time.Now()); version < acked {
 			lost += acked - version
 			r.t.Errorf("version %d is in the database, and %d was acknowledged", version, acked)
 		}

@@ -149,13 +149,14 @@ func (p *process) saying(pattern string) []string {
 	}
 }
 
-// serving waits until it serves, and learns where.
+// serving waits until it is ready, and learns where.
 func (p *process) serving() *process {
 	p.t.Helper()
 	p.url = p.saying(`free2talk serves on (https?://[^\s"]+)`)[1]
 	if found := regexp.MustCompile(`metrics"?[=:]"?(http://[^\s"]+)`).FindStringSubmatch(p.log.String()); found != nil {
 		p.metrics = found[1]
 	}
+	p.saying(`msg"?[=:]"?ready`)
 	return p
 }
 

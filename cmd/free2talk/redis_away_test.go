@@ -82,16 +82,17 @@ func (m *mix) write(ctx context.Context, i, node int) error {
 	reply, err := m.people[i].rooms(node%len(m.nodes)).UpdateRoom(ctx, &free2talkv1.UpdateRoomRequest{
 		Room: &free2talkv1.Room{Id: m.rooms[i], Topic: talk.NewID()}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"topic"}},
 	})
-	m.floors[i].raise(reply.GetRoom().GetVersion())
+	m.floors[i].raise(node%len(m.nodes), reply.GetRoom().GetVersion())
 	return err
 }
 
-// read refuses what is older than what was acknowledged a second before.
+// read refuses what is older than what was acknowledged a second before, or by
+// the node itself.
 func (m *mix) read(ctx context.Context, i, room, node int, began time.Time) error {
-	least := m.floors[room].before(began.Add(-time.Second))
+	least := m.floors[room].before(node%len(m.nodes), began)
 	reply, err := m.people[i].rooms(node%len(m.nodes)).GetRoom(ctx, roomByID(m.rooms[room]))
 	if got := reply.GetRoom().GetVersion(); err == nil && got < least {
-		m.Errorf("version %d was read a second after %d was acknowledged", got, least)
+		m.Errorf("version %d was read after %d was acknowledged", got, least)
 	}
 	return err
 }
@@ -288,7 +289,7 @@ func TestRedisFaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			ended := time.Now()
-			w.eventually(10*time.Second, "redis is used", w.usable)
+			w.eventually(time.Minute, "redis is used", w.usable) // how soon is told, and not judged: the machine is shared
 			back := time.Since(ended)
 			m.phase(300 * time.Millisecond)
 			calls = m.calls.Load() - calls

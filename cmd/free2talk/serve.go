@@ -49,6 +49,7 @@ func (serveCmd) Run(ctx context.Context, c *Config) (err error) {
 		about = append(about, "metrics", "http://"+metrics.Addr().String()+"/metrics")
 	}
 	log.Info(settings.banner(clients.Addr()), about...)
+	go tuneGarbage(ctx) // it ends with the process, or before
 	return errors.Join(n.serve(ctx, clients, metrics), n.close())
 }
 

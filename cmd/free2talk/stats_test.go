@@ -100,9 +100,9 @@ func TestCallsMoveTheirCountersAndNoOthers(t *testing.T) {
 	}{
 		{"a room is opened", func() error { room = w.room(ada, 4); return nil }, "", counters{"rooms": 1, "room_create allowed": 1}},
 		{"it is read for the first time", func() error { return read(roomByID(room.GetId()))() }, "", counters{"redis room misses": 1}},
-		{"and again", func() error { return read(roomByID(room.GetId()))() }, "", counters{"redis room hits": 1}},
+		{"and again", func() error { return read(roomByID(room.GetId()))() }, "", counters{"near room hits": 1}},
 		{"a room that there is not", read(nowhere), client.ReasonRoomNotFound, counters{"redis room misses": 1}},
-		{"and again", read(nowhere), client.ReasonRoomNotFound, counters{"redis room negatives": 1}},
+		{"and again", read(nowhere), client.ReasonRoomNotFound, counters{"near room negatives": 1}},
 		{"a message", speak, "", counters{"message allowed": 1}},
 		{"a second", speak, "", counters{"message allowed": 1}},
 		{"a third", speak, client.ReasonRateLimited, counters{"message limited": 1}},

@@ -51,28 +51,6 @@ type swarm struct {
 	lags                   lags
 }
 
-// lags are how long after its acknowledgement an event arrived.
-type lags struct {
-	mu  sync.Mutex
-	all []time.Duration
-}
-
-func (l *lags) add(d time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = append(l.all, d)
-}
-
-func (l *lags) percentile(p float64) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.all) == 0 {
-		return 0
-	}
-	slices.Sort(l.all)
-	return l.all[int(float64(len(l.all)-1)*p)]
-}
-
 // watcher is one client that keeps the state of a room by its events.
 type watcher struct {
 	room      string
@@ -203,6 +181,19 @@ func (w *watcher) version() int64 {
 	return w.state.Room.GetVersion()
 }
 
+// closed reports whether the room is, which ends the stream for good.
+func (w *watcher) closed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state.Room.GetStatus() == free2talkv1.RoomStatus_ROOM_STATUS_CLOSED
+}
+
+func (w *watcher) resumes() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.resumed
+}
+
 // run has all watch while people act, and faults happen, for a while; then it
 // compares what each has seen with what the database holds.
 func (s *swarm) run(actors int, d time.Duration, faults func(ctx context.Context)) {
@@ -235,7 +226,7 @@ func (s *swarm) run(actors int, d time.Duration, faults func(ctx context.Context
 	}
 	all.Wait()
 	s.t.Logf("%d acts, %d refused, %d unknown; lag p50 %v, p99 %v, worst %v over %d", s.acts.Load(), s.refused.Load(), s.unknown.Load(),
-		s.lags.percentile(.5), s.lags.percentile(.99), s.lags.percentile(1), len(s.lags.all))
+		s.lags.percentile(.5), s.lags.percentile(.99), s.lags.percentile(1), s.lags.count())
 	s.compare()
 	stop()
 	for _, w := range s.watchers {
@@ -343,7 +334,7 @@ func (s *swarm) compare() {
 			s.t.Errorf("watcher %d has made\n%v\nGetRoom says\n%v", i, got, want)
 		}
 		if len(w.faults) > 0 || w.err != nil && !errors.Is(w.err, context.Canceled) {
-			s.t.Errorf("watcher %d, %v: %d faults: %.5q", i, w.err, len(w.faults), w.faults)
+			s.t.Errorf("watcher %d, %v: %d faults: %.400q", i, w.err, len(w.faults), w.faults[:min(5, len(w.faults))])
 		}
 		w.mu.Unlock()
 	}

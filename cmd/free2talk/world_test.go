@@ -380,6 +380,6 @@ func (w *world) get(n *testNode, path string) (int, string) {
 func (w *world) redisUsed() {
 	w.Helper()
 	for _, n := range w.nodes {
-		w.eventually(10*time.Second, "redis is used", n.redis.Usable)
+		w.eventually(10*time.Second, "redis is used", func() bool { return n.redis.Usable() && n.redis.Hears() })
 	}
 }

@@ -29,6 +29,8 @@ var board = []row{
 	{"redis-back", "back on Redis after CONT / after a restart", "–", "≤ 0.5 s / ≤ 2 s"},
 	{"C1", "stale reads after an acknowledged write + 1 s", "delete-after-write: 1.35 %", "0 of 10,000,000"},
 	{"away-stale", "old values served after a write while Redis was away whose node died", "the original: for 30 minutes", "0 of 200 rounds"},
+	{"near-memory", "what is near, of a million rooms and profiles read", "–", "64 MiB and a tenth at most"},
+	{"lobby-memory", "the lobby of 100,000 rooms", "–", "under 100 MB"},
 	{"P1", "node killed → its users offline", "Centrifugo 60 s, Phoenix 30 s", "p99 ≤ 17 s, worst 20 s, one event each, 1,000 kills"},
 	{"E1", "events duplicated, reordered, silently lost", "–", "0, 0, 0 of 10⁸"},
 	{"streams", "streams held on two cores", "–", "10,000; memory as in performance.md"},

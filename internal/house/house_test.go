@@ -27,7 +27,7 @@ var may = map[string][]string{
 	"client":      {"gen"},
 	"internal":    {},
 	"deploy":      {},
-	"bench":       {"gen", "server/talk", "db", "cache", "internal"},
+	"bench":       {"gen", "server/talk", "server", "db", "cache", "internal"},
 	"cmd":         {"gen", "server/talk", "server/live", "server", "db", "cache", "client", "internal"},
 	"proto":       {"gen"},
 }

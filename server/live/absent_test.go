@@ -70,7 +70,7 @@ func TestManyWhoAreGoneAtOnceAreMissedTogether(t *testing.T) {
 		for n := range back {
 			p.Attach(ctx, talk.UserID(fmt.Sprint("user", n)), "")
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * time.Second) // synctest's clock, as below
 		synctest.Wait()
 		d.set(func() {
 			if d.asked != 0 {

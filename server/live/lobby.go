@@ -31,6 +31,7 @@ type Lobby struct {
 // entry is an open room, and how it is found.
 type entry struct {
 	room   talk.Room
+	memo   talk.Memo
 	tags   []string // its languages, all they begin with, and ""
 	search string
 }
@@ -151,15 +152,27 @@ func (l *Lobby) Mark() talk.Mark {
 	return l.mark
 }
 
-// Rooms are all open rooms, in no order that matters.
-func (l *Lobby) Rooms() []talk.Room {
+// Find is one of the open rooms.
+func (l *Lobby) Find(id talk.RoomID) (talk.Room, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	rooms := make([]talk.Room, 0, len(l.rooms))
-	for _, e := range l.rooms {
-		rooms = append(rooms, e.room)
+	if e := l.rooms[id]; e != nil {
+		return e.room, true
 	}
-	return rooms
+	return talk.Room{}, false
+}
+
+// Shared are the open rooms that more than one person sits in, and how many do.
+func (l *Lobby) Shared() map[talk.RoomID]int {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	shared := map[talk.RoomID]int{}
+	for id, e := range l.rooms {
+		if e.room.ParticipantCount >= 2 {
+			shared[id] = e.room.ParticipantCount
+		}
+	}
+	return shared
 }
 
 // Size is how many rooms are open.

@@ -114,6 +114,7 @@ func TestLobbyListsAsAModelDoes(t *testing.T) {
 		q := query()
 		for pages := 0; ; pages++ {
 			got, want := lobby.List(q), m.list(q)
+			got.Memos = nil // the model has none
 			if !reflect.DeepEqual(got, want) && len(got.Rooms)+len(want.Rooms) > 0 {
 				t.Fatalf("%+v:\n%+v, want\n%+v", q, got, want)
 			}

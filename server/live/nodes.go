@@ -52,6 +52,7 @@ func (p *Presence) Run(ctx context.Context) {
 		{renewEvery, stepWithin, nil, p.renew},
 		{expireEvery, stepWithin, nil, p.expire},
 		{holdEvery, stepWithin, nil, p.holdSeats},
+		{holdEvery, stepWithin, nil, p.catchUp},
 		{seatsEvery, stepWithin, nil, p.expireSeats},
 		{sweepEvery, stepWithin, nil, p.sweep},
 		{walkEvery, walkWithin, p.walk, p.walkSeats},
@@ -64,11 +65,20 @@ func (p *Presence) Run(ctx context.Context) {
 	all.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
 	defer cancel()
-	p.saw(last)
-	if err := p.conns.Retire(last, p.name()); err != nil {
-		p.Log.Debug("node not retired from redis", "error", err)
+	p.leave(last)
+}
+
+// leave takes this node off the list of those that live. Where Redis may still
+// have connections of it, it stays there: others find it silent and take away
+// what it held, which nobody would otherwise.
+func (p *Presence) leave(ctx context.Context) {
+	p.saw(ctx)
+	p.catchUp(ctx)
+	if err := p.conns.Retire(ctx, p.name()); err != nil {
+		p.Log.Info("presence: what this node held is left for others to take away", "error", err)
+		return
 	}
-	p.note("node not retired", p.Nodes.Retire(last, p.name()))
+	p.note("node not retired", p.Nodes.Retire(ctx, p.name()))
 }
 
 func (p *Presence) every(ctx context.Context, d, within time.Duration, early <-chan struct{}, do func(context.Context)) {
@@ -181,12 +191,14 @@ func signal(c chan struct{}) {
 func (p *Presence) expire(ctx context.Context) {
 	first := rand.IntN(talk.PresenceShards)
 	for i := range talk.PresenceShards {
-		users, err := p.conns.Expire(ctx, (first+i)%talk.PresenceShards)
-		if err != nil {
-			return // Redis is away: nobody expires
-		}
-		if len(users) > 0 {
-			p.vacate(ctx, users)
+		for more := true; more; {
+			users, err := p.conns.Expire(ctx, (first+i)%talk.PresenceShards)
+			if err != nil {
+				return // Redis is away: nobody expires
+			}
+			if more = len(users) > 0; more {
+				p.vacate(ctx, users)
+			}
 		}
 	}
 }

@@ -46,6 +46,7 @@ type Presence struct {
 	left        map[talk.UserID]struct{} // last seen lately, and not yet written
 	recent      map[talk.UserID]struct{} // known to be online, of those who were asked for
 	absent      []absence                // to see whether they came back, the earliest first
+	unheard     []unheard                // by Redis, the earliest first
 	whole       [talk.PresenceShards]bool
 	live        []string
 	since       time.Time // unbroken renewals
@@ -147,7 +148,7 @@ func (p *Presence) Own() (n int) {
 const closeWithin = time.Second
 
 // Attach makes somebody online until detach is called. Where Redis is away it
-// will hear of it with the next report.
+// hears of it as soon as it is back.
 func (p *Presence) Attach(ctx context.Context, user talk.UserID, _ talk.SessionID) (detach func(atOnce bool)) {
 	conn := talk.Connection{User: user, ID: rand.Text()[:16]}
 	shard := talk.PresenceShard(user)
@@ -157,6 +158,7 @@ func (p *Presence) Attach(ctx context.Context, user talk.UserID, _ talk.SessionI
 	p.mu.Unlock()
 	if err := p.conns.Open(ctx, name, conn); err != nil {
 		p.Log.Debug("connection not noted yet", "error", err)
+		p.unheardOf(unheard{conn: conn})
 	}
 	return func(atOnce bool) {
 		p.mu.Lock()
@@ -179,16 +181,23 @@ func (p *Presence) detach(name string, conn talk.Connection, atOnce bool) {
 	if atOnce {
 		grace = 0
 	}
-	left, err := p.conns.Close(ctx, name, conn, grace)
-	if err != nil || left != 0 {
-		return // others are left; or the next report says that this one is gone, and the walk finds the seat
-	}
-	p.gone([]talk.UserID{conn.User})
-	if atOnce {
+	switch left, err := p.conns.Close(ctx, name, conn, grace); {
+	case err != nil:
+		p.unheardOf(unheard{conn, time.Now()})
+	case left != 0: // others are
+	case atOnce:
+		p.gone([]talk.UserID{conn.User})
 		p.note("seat not vacated", p.Seats.Vacate(ctx, conn.User, p.isGone(conn.User)))
-		return
+	default:
+		p.absentSince(conn.User, time.Now())
 	}
-	p.miss(absence{conn.User, p.Clock(), time.Now().Add(min(holdAfter, p.Grace/2))})
+}
+
+// absentSince notes that somebody's last connection broke at a time, by this
+// process' clock.
+func (p *Presence) absentSince(user talk.UserID, at time.Time) {
+	p.gone([]talk.UserID{user})
+	p.miss(absence{user, p.Clock().Add(-time.Since(at)), at.Add(min(holdAfter, p.Grace/2))})
 }
 
 func (p *Presence) note(what string, err error) {

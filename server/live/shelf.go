@@ -91,6 +91,9 @@ func (l *Lobby) List(q talk.RoomQuery) talk.RoomPage {
 			break
 		}
 		page.Rooms = append(page.Rooms, e.room)
+		if q.After == nil && q.Text == "" {
+			page.Memos = append(page.Memos, &e.memo)
+		}
 	}
 	return page
 }

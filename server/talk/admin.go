@@ -250,48 +250,11 @@ func (s *Admin) ResetLimit(ctx context.Context, by UserID, limit Limit, key stri
 	return s.Desk.Reset(ctx, limit, key)
 }
 
-// warmRooms is how many rooms are loaded into the cache: the first pages of the
-// list, which is where people come from.
-const warmRooms = 500
-
 // WarmCache reads the most popular open rooms and everybody in them through the
 // caches, and says how many rooms and people.
 func (s *Admin) WarmCache(ctx context.Context, by UserID) (rooms, people int, err error) {
 	if err := s.do(ctx, act{by, "warm_cache", "", nil}, Scope{}, func(*State) error { return nil }); err != nil {
 		return 0, 0, err
 	}
-	query := RoomQuery{Order: Popular, Size: 100}
-	for rooms < warmRooms {
-		page, err := s.Store.Rooms(ctx, query)
-		if err != nil {
-			return rooms, people, err
-		}
-		for i := range page.Rooms {
-			seated, err := s.warm(ctx, page.Rooms[i].ID)
-			if errors.Is(err, ErrRoomNotFound) {
-				continue // it went meanwhile
-			}
-			if err != nil {
-				return rooms, people, err
-			}
-			rooms, people = rooms+1, people+seated
-		}
-		if query.After = page.Next; page.Next == nil {
-			break
-		}
-	}
-	return rooms, people, nil
-}
-
-func (s *Admin) warm(ctx context.Context, id RoomID) (int, error) {
-	view, err := s.Reader.Room(ctx, id)
-	if err != nil {
-		return 0, err
-	}
-	var seated []UserID
-	for i := range view.Participants {
-		seated = append(seated, view.Participants[i].User.ID)
-	}
-	people, err := s.Reader.Users(ctx, seated)
-	return len(people), err
+	return (&Warmer{List: s.Store.Rooms, Reader: s.Reader}).Warm(ctx)
 }

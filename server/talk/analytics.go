@@ -109,6 +109,16 @@ type Chronicle interface {
 	ForgetHours(ctx context.Context, before time.Time) error
 }
 
+// OpenRooms are the rooms that are open, as one node knows them.
+type OpenRooms interface {
+	// Size is how many there are.
+	Size() int
+	// Find is one of them.
+	Find(id RoomID) (Room, bool)
+	// Shared are those that more than one person sits in, and how many do.
+	Shared() map[RoomID]int
+}
+
 // Analytics gathers how the service is used. One node does, by reading the
 // history that all write anyway: no call waits for it. Where another takes
 // over, the place in the tallies says where to go on.
@@ -117,7 +127,7 @@ type Analytics struct {
 	Tallies   Tallies
 	Chronicle Chronicle
 	Mine      func() bool // whether this node is the one
-	Rooms     func() []Room
+	Rooms     OpenRooms
 	Online    func(ctx context.Context) int
 	Clock     Clock
 	Log       *slog.Logger
@@ -199,14 +209,10 @@ func (a *Analytics) gather(ctx context.Context) (more bool, err error) {
 		more = len(events) == tallyBatch && events[len(events)-1].Settled
 		t.events(events)
 	}
-	rooms := map[RoomID]Room{}
-	for _, room := range a.Rooms() {
-		rooms[room.ID] = room
-	}
 	if !more {
-		a.look(ctx, &t, rooms, now)
+		a.look(ctx, &t, now)
 	}
-	if err := a.speak(ctx, &t, rooms); err != nil {
+	if err := a.speak(ctx, &t); err != nil {
 		return false, err
 	}
 	for _, part := range t.parts(tallyBatch) {
@@ -296,10 +302,10 @@ func (t *Tally) events(events []Logged) {
 // look adds who is online and, at each step or where there are many rooms more
 // rarely, who sits together now: for as long as since the last look, but no
 // longer than two such times, since before that another node did.
-func (a *Analytics) look(ctx context.Context, t *Tally, rooms map[RoomID]Room, now time.Time) {
+func (a *Analytics) look(ctx context.Context, t *Tally, now time.Time) {
 	h := t.hour(now)
 	h.Online = a.Online(ctx)
-	pause := min(a.every()*time.Duration(1+len(rooms)/tallyBatch), max(lookMost, a.every()))
+	pause := min(a.every()*time.Duration(1+a.Rooms.Size()/tallyBatch), max(lookMost, a.every()))
 	since := now.Sub(a.looked)
 	if !a.looked.IsZero() && since >= 0 && since < pause-a.every()/2 {
 		return // not yet
@@ -308,20 +314,24 @@ func (a *Analytics) look(ctx context.Context, t *Tally, rooms map[RoomID]Room, n
 		since = 0
 	}
 	a.looked = now
-	for id, room := range rooms {
-		if room.ParticipantCount >= 2 && since > 0 {
-			h.room(id).Together += time.Duration(room.ParticipantCount) * since
-		}
+	if since == 0 {
+		return
+	}
+	for id, people := range a.Rooms.Shared() {
+		h.room(id).Together += time.Duration(people) * since
 	}
 }
 
 // speak counts for each language what was counted for rooms, those too that
 // are not open any more.
-func (a *Analytics) speak(ctx context.Context, t *Tally, rooms map[RoomID]Room) error {
+func (a *Analytics) speak(ctx context.Context, t *Tally) error {
 	var closed []RoomID
+	spoken := map[RoomID][]string{}
 	for _, h := range t.Hours {
 		for id := range h.Rooms {
-			if _, open := rooms[id]; !open {
+			if room, open := a.Rooms.Find(id); open {
+				spoken[id] = room.Languages
+			} else {
 				closed = append(closed, id)
 			}
 		}
@@ -332,12 +342,12 @@ func (a *Analytics) speak(ctx context.Context, t *Tally, rooms map[RoomID]Room) 
 			return err
 		}
 		for _, room := range found {
-			rooms[room.ID] = room
+			spoken[room.ID] = room.Languages
 		}
 	}
 	for _, h := range t.Hours {
 		for id, use := range h.Rooms {
-			of := h.language(rooms[id].Languages)
+			of := h.language(spoken[id])
 			of.Joins += use.Joins
 			of.Together += use.Together
 		}

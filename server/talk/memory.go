@@ -18,7 +18,7 @@ const (
 
 type tokenShard struct {
 	mu         sync.Mutex
-	young, old map[tokenName]knownToken
+	young, old map[tokenName]*knownToken
 }
 
 type tokenName [32]byte
@@ -32,7 +32,7 @@ type knownToken struct {
 
 func newTokenMemory() *tokenMemory { return &tokenMemory{} }
 
-func (m *tokenMemory) get(name tokenName) (knownToken, bool) {
+func (m *tokenMemory) get(name tokenName) (*knownToken, bool) {
 	shard := &m.shards[name[0]%tokenShards]
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
@@ -46,19 +46,19 @@ func (m *tokenMemory) get(name tokenName) (knownToken, bool) {
 	return known, ok
 }
 
-func (m *tokenMemory) put(name tokenName, known knownToken) {
+func (m *tokenMemory) put(name tokenName, known *knownToken) {
 	shard := &m.shards[name[0]%tokenShards]
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	shard.keep(name, known)
 }
 
-func (s *tokenShard) keep(name tokenName, known knownToken) {
+func (s *tokenShard) keep(name tokenName, known *knownToken) {
 	if len(s.young) >= tokensYoung {
 		s.old, s.young = s.young, nil
 	}
 	if s.young == nil {
-		s.young = map[tokenName]knownToken{}
+		s.young = map[tokenName]*knownToken{}
 	}
 	s.young[name] = known
 }

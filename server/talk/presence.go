@@ -65,7 +65,8 @@ type Connections interface {
 	// Where Redis knows others it is put right. It reports whether the shard is
 	// whole: every live node has reported.
 	Report(ctx context.Context, shard int, node string, live []string, own []Connection) (whole bool, err error)
-	// Retire takes back what a node reported: it leaves, without connections.
+	// Retire takes back what a node reported: it leaves, without connections. An
+	// error is that some of its connections may be left.
 	Retire(ctx context.Context, node string) error
 	// Count is how many are online.
 	Count(ctx context.Context) (int, error)

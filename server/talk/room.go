@@ -73,6 +73,7 @@ type Participant struct {
 type RoomView struct {
 	Room
 	Participants []Participant
+	Memo         *Memo // where the view is shared; else nil
 }
 
 // RoomBan keeps one person out of one room for a while.

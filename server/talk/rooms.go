@@ -13,6 +13,7 @@ type Rooms struct {
 	Store       Store
 	Outbox      *Outbox
 	Lobby       Lobby // nil: lists come from the store
+	Ahead       Ahead // nil: nothing is fetched ahead
 	MaxCapacity int   // zero means DefaultCapacity
 }
 
@@ -35,10 +36,14 @@ func (s *Rooms) RoomBySlug(ctx context.Context, slug string) (RoomView, error) {
 // also finds rooms for "he", which is how they are stored.
 func (s *Rooms) List(ctx context.Context, q RoomQuery) (RoomPage, error) {
 	q.Language = CanonicalLanguage(q.Language)
-	if s.Lobby != nil {
-		return s.Lobby.List(q), nil
+	if s.Lobby == nil {
+		return s.Store.Rooms(ctx, q)
 	}
-	return s.Store.Rooms(ctx, q)
+	page := s.Lobby.List(q)
+	if s.Ahead != nil {
+		s.Ahead.Ahead(page.Rooms)
+	}
+	return page, nil
 }
 
 // Lobby is an index of the open rooms.

@@ -143,6 +143,7 @@ type RoomMark struct {
 // RoomPage is a page of rooms.
 type RoomPage struct {
 	Rooms []Room
+	Memos []*Memo   // of each of the rooms, as an item of a page, on first pages, which are asked for most; else nil
 	Next  *RoomMark // nil after the last page
 	Total int       // open rooms that match, on all pages
 }

@@ -172,7 +172,7 @@ func (t *Tokens) verify(token string, now time.Time) (Claims, error) {
 	if err := read.times.check(now); err != nil {
 		return Claims{}, err
 	}
-	t.memory.put(name, read)
+	t.memory.put(name, &read)
 	return read.claims, nil
 }
 

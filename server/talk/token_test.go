@@ -413,9 +413,9 @@ func TestTokenMemory(t *testing.T) {
 		binary.BigEndian.PutUint32(n[1:], uint32(i))
 		return n
 	}
-	memory.put(name(0), knownToken{key: "kept"})
+	memory.put(name(0), &knownToken{key: "kept"})
 	for i := 1; i < 5*tokensYoung; i++ {
-		memory.put(name(i), knownToken{})
+		memory.put(name(i), &knownToken{})
 		if i%1000 == 0 {
 			if known, ok := memory.get(name(0)); !ok || known.key != "kept" {
 				t.Fatalf("what is used was forgotten after %d", i)

@@ -135,6 +135,8 @@ test("the plots grow while one looks, and say their range to who cannot see them
   await page.getByRole("figure", { name: /Reads answered by the cache/ }).getByText("90%", { exact: true }).waitFor();
   await page.getByRole("heading", { name: "Peak hours" }).waitFor();
   await screenshot(page, "admin");
+  await page.setViewportSize({ width: 390, height: 844 });
+  await screenshot(page, "admin-phone");
   expect.soft(await axeFinds(page)).toEqual([]);
   expect(eve.complaints).toEqual([]);
   await eve.close();

@@ -55,6 +55,14 @@ export function dateTime(date: Date): string {
   ).format(date);
 }
 
+/** hourOf is an hour of a day of this year. */
+export function hourOf(date: Date): string {
+  return keep(
+    "hour",
+    (locale) => new Intl.DateTimeFormat(locale, { month: "short", day: "numeric", hour: "numeric" }),
+  ).format(date);
+}
+
 /** day is a date without a time. */
 export function day(date: Date): string {
   return keep("day", (locale) => new Intl.DateTimeFormat(locale, { dateStyle: "long" })).format(date);

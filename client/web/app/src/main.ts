@@ -3,6 +3,7 @@ import "./styles/base.css";
 import "./styles/parts.css";
 import { mount } from "svelte";
 import App from "./App.svelte";
+import { dress } from "./face";
 import { i18n } from "./i18n/index.svelte";
 import { app } from "./state/app.svelte";
 import { themes } from "./state/theme.svelte";
@@ -11,14 +12,14 @@ themes.start();
 app.start();
 
 // A page in the wrong language for a moment, and from right to left, is worse than one a moment later; and where the
-// messages cannot be fetched, English is better than nothing.
-await app.report(i18n.start());
+// messages cannot be fetched, English is better than nothing. (They are not awaited here: what is fetched imports parts
+// of this very script, and would wait for its end.)
+void app.report(i18n.start()).then(() => {
+  const target = document.getElementById("app");
+  if (!target) throw new Error("the page has no place for the app");
+  mount(App, { target });
+});
 
-const target = document.getElementById("app");
-if (!target) throw new Error("the page has no place for the app");
-mount(App, { target });
-
-// The face of the headings is fetched when everything else is done.
-const dress = () => setTimeout(() => void import("./styles/face.css"), 200);
-if (document.readyState === "complete") dress();
-else addEventListener("load", dress);
+const later = () => setTimeout(dress, 200);
+if (document.readyState === "complete") later();
+else addEventListener("load", later);

@@ -1,3 +1,4 @@
 export { artifacts, launch, Person, person, screenshot } from "./browser.js";
-export { freePort, passwordOf, Server, type ServerOptions } from "./server.js";
+export { Proxy } from "./proxy.js";
+export { freePort, passwordOf, Server, type ServerOptions, shared } from "./server.js";
 export { Site } from "./site.js";

@@ -1,6 +1,7 @@
 // A server of one's own: the program, embedded, on a free port of this machine, with an empty directory.
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
@@ -23,6 +24,13 @@ export interface ServerOptions {
   env?: Record<string, string>;
   /** Rate limits: `auth=off,…`. Unset: none, since a test registers more people than a house does. */
   rateLimits?: string;
+}
+
+/** shared are the variables by which several servers share a Postgres and a Redis, which `make e2e` starts. */
+export function shared(): Record<string, string> {
+  const { FREE2TALK_TEST_DATABASE_URL: postgres, FREE2TALK_TEST_REDIS_URL: redis } = process.env;
+  if (!postgres || !redis) throw new Error("there is no Postgres or no Redis: run this by make e2e");
+  return { DATABASE_URL: postgres, REDIS_URL: redis, FREE2TALK_SECRET: randomBytes(32).toString("base64") };
 }
 
 const unlimited = "auth=off,strict=off,room_create=off,message=off,api=off";

@@ -778,7 +778,7 @@ type AnalyticsPoint struct {
 	RoomsCreated int32 `protobuf:"varint,5,opt,name=rooms_created,json=roomsCreated,proto3" json:"rooms_created,omitempty"`
 	// The minutes that people sat in rooms with others, over all people.
 	MinutesTogether float64 `protobuf:"fixed64,6,opt,name=minutes_together,json=minutesTogether,proto3" json:"minutes_together,omitempty"`
-	// Redis lost some of it: the figures are too low.
+	// Not all of it is known, since Redis lost some or nobody gathered it: the figures are too low.
 	Partial       bool `protobuf:"varint,7,opt,name=partial,proto3" json:"partial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

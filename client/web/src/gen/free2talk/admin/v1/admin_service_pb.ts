@@ -468,7 +468,7 @@ export type AnalyticsPoint = Message<"free2talk.admin.v1.AnalyticsPoint"> & {
   minutesTogether: number;
 
   /**
-   * Redis lost some of it: the figures are too low.
+   * Not all of it is known, since Redis lost some or nobody gathered it: the figures are too low.
    *
    * @generated from field: bool partial = 7;
    */

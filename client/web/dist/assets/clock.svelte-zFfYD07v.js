@@ -1,1 +1,0 @@
-import{N as e}from"./index.svelte-Bx1jJ8SG.js";import"./app.svelte-vvjt18K-.js";var t=class{value=Date.now();follow;constructor(t){this.follow=e(e=>{this.value=Date.now();let n=setInterval(()=>{this.value=Date.now(),e()},t);return()=>clearInterval(n)})}get now(){return this.follow(),this.value}},n=new t(1e3),r=new t(3e4);export{n,r as t};

@@ -1,1 +1,0 @@
-import{ft as e}from"./index.svelte-Bx1jJ8SG.js";e();

@@ -1,0 +1,84 @@
+package live_test
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/free2talk/free2talk/server/live"
+	"github.com/free2talk/free2talk/server/talk"
+)
+
+// ledger is a switchboard that notes what it is told of connections.
+type ledger struct {
+	*switchboard
+
+	open   map[talk.Connection]bool
+	graces []time.Duration // of those that closed
+}
+
+// Open is talk.Connections'.
+func (l *ledger) Open(_ context.Context, _ string, c talk.Connection) error {
+	return l.redis(func() { l.open[c] = true })
+}
+
+// Close is talk.Connections'.
+func (l *ledger) Close(_ context.Context, _ string, c talk.Connection, grace time.Duration) (int, error) {
+	return 0, l.redis(func() {
+		delete(l.open, c)
+		l.graces = append(l.graces, grace)
+	})
+}
+
+// P1: what Redis did not hear it hears once it is back, at once, and somebody
+// who is gone has of their grace what is left of it.
+func TestP1_what_redis_did_not_hear_is_said_again(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &ledger{switchboard: newSwitchboard(), open: map[talk.Connection]bool{}}
+		p := live.NewPresence(live.PresenceConfig{
+			Node: "n", Nodes: l, Clock: time.Now, Grace: 30 * time.Second, Restart: func() {}, Log: slog.New(slog.DiscardHandler),
+		})
+		p.Use(l)
+		ctx, stop := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { p.Run(ctx) })
+		defer run.Wait()
+		defer stop()
+		gone := p.Attach(ctx, ada, "")
+		l.set(func() { l.away = true })
+		gone(false)
+		p.Attach(ctx, bob, "")
+		fleeting := p.Attach(ctx, bob, "")
+		fleeting(false)
+		time.Sleep(10 * time.Second) // synctest's clock, as below
+		l.set(func() {
+			if len(l.open) != 1 {
+				t.Errorf("Redis is away and knows of %d connections", len(l.open))
+			}
+			l.away = false
+		})
+		time.Sleep(300 * time.Millisecond)
+		l.set(func() {
+			if len(l.open) != 1 || len(l.graces) != 2 {
+				t.Fatalf("it knows of %v open and %d closed", l.open, len(l.graces))
+			}
+			for c := range l.open {
+				if c.User != bob {
+					t.Errorf("%s is there", c.User)
+				}
+			}
+			for _, grace := range l.graces {
+				if grace < 19*time.Second || grace > 20*time.Second {
+					t.Errorf("a grace of %v is left of 30 s after 10", grace)
+				}
+			}
+		})
+	})
+}
+
+// SeatedOf is talk.Nodes': nobody sits anywhere.
+func (l *ledger) SeatedOf(context.Context, []talk.UserID) ([]talk.UserID, error) { return nil, nil }
