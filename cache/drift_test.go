@@ -233,7 +233,7 @@ type driftNode struct {
 
 type driftTab struct {
 	node  *driftNode
-	close func(atOnce bool)
+	close func(live.Parting)
 }
 
 func (h *hamlet) start() {
@@ -276,7 +276,7 @@ func (h *hamlet) end(n *driftNode, killed bool) {
 	for user, tabs := range h.open {
 		h.open[user] = slices.DeleteFunc(tabs, func(tab *driftTab) bool {
 			if tab.node == n && !killed {
-				tab.close(false)
+				tab.close(live.Parting{})
 			}
 			return tab.node == n
 		})
@@ -292,7 +292,7 @@ func (h *hamlet) step(user talk.UserID) {
 		n := h.nodes[h.turn.IntN(len(h.nodes))]
 		h.open[user] = append(tabs, &driftTab{n, n.presence.Attach(h.ctx, user, "")})
 	case len(tabs) > 0 && h.turn.IntN(25) == 0:
-		tabs[0].close(h.turn.IntN(5) == 0)
+		tabs[0].close(live.Parting{AtOnce: h.turn.IntN(5) == 0})
 		h.open[user] = tabs[1:]
 	}
 }

@@ -28,8 +28,9 @@ type personalSource struct {
 	moved      int64 // the user's seq that the room, as it was last read, includes
 	seated     seat  // where it was said that the caller sits
 	returns    int
-	detach     func(atOnce bool)
-	ended      bool // the caller's own session
+	detach     func(live.Parting)
+	back       time.Duration // after how long the caller was asked to come back
+	ended      bool          // the caller's own session
 }
 
 // first is the state, or what was missed since the cursor.
@@ -305,6 +306,7 @@ func (s *personalSource) heartbeat() any {
 }
 
 func (s *personalSource) goAway(after time.Duration) any {
+	s.back = after
 	return &freev1.ConnectResponse{
 		Cursor: s.place(), Time: s.now(),
 		Event: &freev1.ConnectResponse_GoAway{GoAway: &freev1.GoAway{ReconnectAfter: durationpb.New(after)}},
@@ -334,6 +336,6 @@ func (s *personalSource) close() {
 		s.inner.Close()
 	}
 	if s.detach != nil {
-		s.detach(s.ended)
+		s.detach(live.Parting{AtOnce: s.ended, Back: s.back})
 	}
 }

@@ -9,7 +9,8 @@ import (
 )
 
 // holdAfter is how long somebody may be without a connection before others
-// see that they are reconnecting.
+// see that they are reconnecting: counted from when they were to be back, where
+// their node sent them away.
 const holdAfter = 3 * time.Second
 
 // absence is that somebody's last connection broke at a time.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,6 +23,7 @@ type doorway struct {
 	fails  int // so many times
 	asked  int
 	missed map[talk.UserID]int
+	seated []talk.UserID
 }
 
 // Close is talk.Connections': nothing is left.
@@ -60,12 +62,12 @@ func TestManyWhoAreGoneAtOnceAreMissedTogether(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		var run sync.WaitGroup
 		run.Go(func() { p.Run(ctx) })
-		var detach []func(bool)
+		var detach []func(live.Parting)
 		for n := range people {
 			detach = append(detach, p.Attach(ctx, talk.UserID(fmt.Sprint("user", n)), ""))
 		}
 		for _, gone := range detach {
-			gone(false)
+			gone(live.Parting{})
 		}
 		for n := range back {
 			p.Attach(ctx, talk.UserID(fmt.Sprint("user", n)), "")
@@ -93,6 +95,80 @@ func TestManyWhoAreGoneAtOnceAreMissedTogether(t *testing.T) {
 		}
 		if lines := bytes.Count(log.Bytes(), []byte("\n")); lines != 1 {
 			t.Errorf("%d lines of log:\n%s", lines, log.String())
+		}
+	})
+}
+
+// SeatedPeople is talk.Nodes': all who sit somewhere.
+func (d *doorway) SeatedPeople(_ context.Context, after talk.UserID, _ time.Time, _ int) ([]talk.UserID, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if after != "" {
+		return nil, nil
+	}
+	return d.seated, nil
+}
+
+// present runs a presence on d until the test is over.
+func present(t *testing.T, d *doorway) *live.Presence {
+	t.Helper()
+	p := live.NewPresence(live.PresenceConfig{
+		Node: "n", Nodes: d, Clock: time.Now, Grace: 15 * time.Second, Restart: func() {}, Log: slog.New(slog.DiscardHandler),
+	})
+	p.Use(d)
+	ctx, stop := context.WithCancel(t.Context())
+	if err := p.Begin(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var run sync.WaitGroup
+	run.Go(func() { p.Run(ctx) })
+	t.Cleanup(func() { stop(); run.Wait() })
+	return p
+}
+
+// who says who was missed, and how often.
+func (d *doorway) who() map[talk.UserID]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.missed)
+}
+
+// Who was sent away is not missed before they were to be back.
+func TestWhoWasSentAwayIsNotMissedBeforeTheyAreDue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &doorway{switchboard: newSwitchboard(), missed: map[talk.UserID]int{}}
+		p := present(t, d)
+		for _, user := range []talk.UserID{ada, bob} {
+			p.Attach(t.Context(), user, "")(live.Parting{Back: 2 * time.Second})
+		}
+		time.Sleep(4500 * time.Millisecond) // synctest's clock, as below
+		p.Attach(t.Context(), bob, "")
+		synctest.Wait()
+		if missed := d.who(); len(missed) != 0 {
+			t.Errorf("missed too soon: %v", missed)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if missed := d.who(); len(missed) != 1 || missed[ada] != 1 {
+			t.Errorf("missed: %v, want ada, once", missed)
+		}
+	})
+}
+
+// A node that begins walks past the seats at once. Who is on the way from the
+// node that ended to another has no connection just then, and is not missed.
+func TestTheWalkDoesNotMissWhoIsOnTheWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &doorway{switchboard: newSwitchboard(), missed: map[talk.UserID]int{}, seated: []talk.UserID{ada, bob}}
+		p := present(t, d)
+		time.Sleep(2 * time.Second) // synctest's clock, as below
+		p.Attach(t.Context(), bob, "")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if missed := d.who(); len(missed) != 1 || missed[ada] != 1 {
+			t.Errorf("missed: %v, want ada, once", missed)
 		}
 	})
 }

@@ -321,8 +321,9 @@ func (p *Presence) lose(ctx context.Context, users []talk.UserID, since time.Tim
 	p.beside("seats not held", seated, func(user talk.UserID) error { return p.Seats.Lose(ctx, user, since) })
 }
 
-// walkSeats starts the clock of whoever sits somewhere without a connection
-// and was not noticed. One node does, on whole shards.
+// walkSeats misses whoever sits somewhere without a connection and was not
+// noticed: perhaps only for a moment, on the way from one node to another, so
+// they are looked at again. One node does, on whole shards.
 func (p *Presence) walkSeats(ctx context.Context) {
 	if !p.First() {
 		return
@@ -341,12 +342,11 @@ func (p *Presence) walkSeats(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		p.beside("seats not held", users, func(user talk.UserID) error {
-			if there, known := connected[user]; !known || there {
-				return nil
+		for _, user := range users {
+			if there, known := connected[user]; known && !there {
+				p.miss(absence{user, now, time.Now().Add(p.unmissed(0))})
 			}
-			return p.Seats.Lose(ctx, user, now)
-		})
+		}
 		after = users[len(users)-1]
 	}
 }

@@ -147,9 +147,18 @@ func (p *Presence) Own() (n int) {
 
 const closeWithin = time.Second
 
+// Parting is how a connection ended. The zero value: it broke.
+type Parting struct {
+	// AtOnce is that nobody is to wait for the user: their session has ended.
+	AtOnce bool
+	// Back is after how long the client was asked to come back; zero where it was
+	// not. Until then nobody misses the user.
+	Back time.Duration
+}
+
 // Attach makes somebody online until detach is called. Where Redis is away it
 // hears of it as soon as it is back.
-func (p *Presence) Attach(ctx context.Context, user talk.UserID, _ talk.SessionID) (detach func(atOnce bool)) {
+func (p *Presence) Attach(ctx context.Context, user talk.UserID, _ talk.SessionID) (detach func(Parting)) {
 	conn := talk.Connection{User: user, ID: rand.Text()[:16]}
 	shard := talk.PresenceShard(user)
 	p.mu.Lock()
@@ -160,44 +169,50 @@ func (p *Presence) Attach(ctx context.Context, user talk.UserID, _ talk.SessionI
 		p.Log.Debug("connection not noted yet", "error", err)
 		p.unheardOf(unheard{conn: conn})
 	}
-	return func(atOnce bool) {
+	return func(how Parting) {
 		p.mu.Lock()
 		_, mine := p.own[shard][conn] // else it was swept, with all that follows
 		delete(p.own[shard], conn)
 		name := p.named()
 		p.mu.Unlock()
 		if mine {
-			p.detach(name, conn, atOnce)
+			p.detach(name, conn, how)
 		}
 	}
 }
 
 // detach has a context of its own: that of the call would keep the call, for as
 // long as somebody is connected.
-func (p *Presence) detach(name string, conn talk.Connection, atOnce bool) {
+func (p *Presence) detach(name string, conn talk.Connection, how Parting) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	grace := p.Grace
-	if atOnce {
+	if how.AtOnce {
 		grace = 0
 	}
 	switch left, err := p.conns.Close(ctx, name, conn, grace); {
 	case err != nil:
-		p.unheardOf(unheard{conn, time.Now()})
+		p.unheardOf(unheard{conn, time.Now(), how.Back})
 	case left != 0: // others are
-	case atOnce:
+	case how.AtOnce:
 		p.gone([]talk.UserID{conn.User})
 		p.note("seat not vacated", p.Seats.Vacate(ctx, conn.User, p.isGone(conn.User)))
 	default:
-		p.absentSince(conn.User, time.Now())
+		p.absentSince(conn.User, time.Now(), how.Back)
 	}
 }
 
-// absentSince notes that somebody's last connection broke at a time, by this
-// process' clock.
-func (p *Presence) absentSince(user talk.UserID, at time.Time) {
+// absentSince notes that somebody's last connection ended at a time, by this
+// process' clock, and after how long they are to be back.
+func (p *Presence) absentSince(user talk.UserID, at time.Time, back time.Duration) {
 	p.gone([]talk.UserID{user})
-	p.miss(absence{user, p.Clock().Add(-time.Since(at)), at.Add(min(holdAfter, p.Grace/2))})
+	p.miss(absence{user, p.Clock().Add(-time.Since(at)), at.Add(p.unmissed(back))})
+}
+
+// unmissed is how long somebody may be without a connection before others see
+// it.
+func (p *Presence) unmissed(back time.Duration) time.Duration {
+	return min(back+holdAfter, p.Grace/2)
 }
 
 func (p *Presence) note(what string, err error) {

@@ -269,7 +269,7 @@ func TestP2_a_node_that_wakes_keeps_whose_grace_is_not_over(t *testing.T) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	detach(false) // the end of bob's stream is nothing new
+	detach(live.Parting{}) // the end of bob's stream is nothing new
 	if p.Own() != 1 {
 		t.Errorf("it has %d connections", p.Own())
 	}

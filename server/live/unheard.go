@@ -11,7 +11,8 @@ import (
 // unheard is a connection that was opened or closed while Redis did not answer.
 type unheard struct {
 	conn   talk.Connection
-	closed time.Time // zero where it was opened
+	closed time.Time     // zero where it was opened
+	back   time.Duration // see [Parting]
 }
 
 const (
@@ -58,7 +59,7 @@ func (p *Presence) sayAgain(ctx context.Context, u unheard) error {
 	}
 	left, err := p.conns.Close(ctx, name, u.conn, max(p.Grace-time.Since(u.closed), min(p.Grace, unheardLeft)))
 	if err == nil && left <= 0 { // less than none: it was heard, and only the answer was lost
-		p.absentSince(u.conn.User, u.closed)
+		p.absentSince(u.conn.User, u.closed, u.back)
 	}
 	return unlessSwept(err)
 }

@@ -50,10 +50,10 @@ func TestP1_what_redis_did_not_hear_is_said_again(t *testing.T) {
 		defer stop()
 		gone := p.Attach(ctx, ada, "")
 		l.set(func() { l.away = true })
-		gone(false)
+		gone(live.Parting{})
 		p.Attach(ctx, bob, "")
 		fleeting := p.Attach(ctx, bob, "")
-		fleeting(false)
+		fleeting(live.Parting{})
 		time.Sleep(10 * time.Second) // synctest's clock, as below
 		l.set(func() {
 			if len(l.open) != 1 {
