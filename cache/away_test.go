@@ -162,6 +162,31 @@ func trustNow(t *testing.T, r *Redis) {
 	equal(t, "used", r.Usable(), true)
 }
 
+// What makes Redis usable again waits for one that is slow just then, in place of
+// failing over and over on a machine that has much to do; a call does not.
+func TestARecoveryIsPatient(t *testing.T) {
+	t.Parallel()
+	server, where := own(t)
+	var r *Redis
+	var hurried error
+	r = where.idle(t, quick, func(c *Config) {
+		c.Recover = func(ctx context.Context) error {
+			server.Stop()
+			time.AfterFunc(5*defaultTimeout, server.Cont)
+			hurried = r.Forget(t.Context(), roomA)
+			return r.Forget(ctx, roomA)
+		}
+	})
+	r.beat(t.Context())
+	epoch, due := r.trust.recoveryDue(time.Now())
+	equal(t, "due", due, true)
+	r.recover(t.Context(), epoch)
+	if !errors.Is(hurried, errAway) {
+		t.Errorf("a call waited for a frozen Redis: %v", hurried)
+	}
+	equal(t, "recovered", r.trust.whole, true)
+}
+
 func TestANodeThatSleptDoesNotBelieve(t *testing.T) {
 	t.Parallel()
 	trust := newTrust(func() {})

@@ -81,6 +81,7 @@ type batcher struct {
 	calls   int                                  // in a pipeline, at most
 	apart   atomic.Bool                          // no command has keys of several slots
 	took    func(context.Context, time.Duration) // hears of each round trip
+	patient *batcher                             // for what is unhurried; nil: this one
 
 	mu      sync.Mutex
 	leaders int
@@ -113,29 +114,45 @@ func (b *batcher) drop(t *ticket) {
 }
 
 // do sends calls and returns once all are answered, or an error that wraps
-// errAway. It takes at most one time-out; it does not end with ctx, whose
-// values only it uses, since others may share the trip. Each call knows its
-// own outcome.
+// errAway. It takes at most one time-out, which is a longer one where ctx is
+// unhurried; it does not end with ctx, whose values only it uses, since others
+// may share the trip. Each call knows its own outcome.
 func (b *batcher) do(ctx context.Context, calls ...*call) error {
-	if talk.Lost(ctx) {
+	losses := talk.LossesOf(ctx)
+	if losses == noHurry && b.patient != nil {
+		return b.patient.shares(ctx, calls)
+	}
+	if losses.Lost() {
 		return errAway
 	}
 	began := time.Now()
 	err := b.shares(ctx, calls)
 	if took := time.Since(began); errors.Is(err, errAway) && took > b.timeout/2 && !slept(began, b.timeout) {
-		talk.Lose(ctx)
+		losses.Lose()
 	}
 	return err
 }
 
-// insistFor bounds how long an administrator waits for a Redis that misses
-// time-outs.
-const insistFor = 2 * time.Second
+const (
+	unhurriedTimeout = time.Second     // of a round trip that no request waits for
+	insistFor        = 2 * time.Second // that an administrator waits for a Redis that misses time-outs
+)
+
+// noHurry is what an unhurried context holds where that of a call has its
+// losses: one question of the context tells both.
+var noHurry = new(talk.Losses)
+
+// unhurried returns a context whose round trips have a time-out of their own, and
+// no request waits behind them: a Redis, or a process, that has much to do would
+// otherwise fail what makes it usable again, over and over.
+func unhurried(ctx context.Context) context.Context {
+	return context.WithValue(ctx, talk.LossesKey{}, noHurry)
+}
 
 // insist is do for what an administrator asks for, and may be done twice: where
 // Redis missed a time-out it is asked again, for a while.
 func (b *batcher) insist(ctx context.Context, calls ...*call) error {
-	ctx = context.WithValue(ctx, talk.LossesKey{}, nil) // it may wait again
+	ctx = unhurried(ctx)
 	for end := time.Now().Add(insistFor); ; {
 		err := b.do(ctx, calls...)
 		if err == nil || time.Now().After(end) || sleep(ctx, beatEvery/2) != nil {

@@ -130,6 +130,7 @@
 //     Before Redis is trusted again each node unlinks once more what it
 //     unlinked in the last minute (a failover may have lost that) and calls
 //     Config.Recover, which tells what nobody told, be its writer dead.
+//     No call waits behind that, and its round trips have a second each.
 //   - Notes on sessions are not taken and not read; the lists show what the
 //     database knows.
 //   - Limits go on in the process, each node giving its share: the limit over

@@ -92,7 +92,9 @@ func (h *hearing) count(number uint64, note func(*round)) {
 	}
 }
 
-// beat sends one heartbeat through a master.
-func (h *hearing) beat(ctx context.Context, master redis.UniversalClient, number uint64) error {
+// beat sends one heartbeat through a master, which answers soon or not at all.
+func (h *hearing) beat(ctx context.Context, master redis.UniversalClient, number uint64, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
 	return master.Publish(ctx, h.channel, strconv.FormatUint(number, 10)).Err()
 }

@@ -104,9 +104,9 @@ func Open(config Config) (*Redis, error) {
 	return r, nil
 }
 
-// options is the URL and what facts about go-redis make necessary: short
-// time-outs that a context can shorten further, and no retries, neither of
-// commands nor of dialling, since the breaker decides when to try again.
+// options is the URL and what facts about go-redis make necessary: time-outs
+// that each trip's context shortens, and no retries, neither of commands nor of
+// dialling, since the breaker decides when to try again.
 func (c Config) options() (*redis.UniversalOptions, error) {
 	options, err := parseURL(c.URL)
 	if err != nil {
@@ -115,8 +115,8 @@ func (c Config) options() (*redis.UniversalOptions, error) {
 	options.MaxRetries = -1
 	options.DialTimeout = c.dialTimeout()
 	options.DialerRetries = 1
-	options.ReadTimeout = c.Timeout
-	options.WriteTimeout = c.Timeout
+	options.ReadTimeout = max(unhurriedTimeout, c.Timeout)
+	options.WriteTimeout = options.ReadTimeout
 	options.PoolTimeout = c.Timeout
 	options.PoolSize = c.PoolSize
 	options.PipelinePoolSize = -1 // pipelines are the rule here, and share the connections

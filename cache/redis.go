@@ -29,6 +29,7 @@ type Redis struct {
 	limiter  *batcher
 	bus      *batcher
 	presence *batcher
+	patient  *batcher // of all roles, for what is unhurried
 	loads    loads
 	trust    *trust
 	drift    [talk.PresenceShards]atomic.Int64 // connections of this node that a shard had wrong when it was last told
@@ -64,6 +65,10 @@ func newRedis(client redis.UniversalClient, servers []string, config Config) (*R
 	// Who comes and goes while a trip is under way goes together with the next:
 	// Redis does many of them for little more than one.
 	r.presence.calls = 4 * mostCalls
+	r.patient = r.batcher(RoleCache, newBreaker(nil), max(unhurriedTimeout, config.Timeout))
+	for _, role := range []*batcher{r.cache, r.limiter, r.bus, r.presence} {
+		role.patient = r.patient
+	}
 	if r.metrics, err = newMetrics(config.Meter, r); err != nil {
 		return r, err
 	}
@@ -77,8 +82,12 @@ func (r *Redis) role(role Role, opened func()) *batcher {
 		r.metrics.opened(role)
 		opened()
 	})
+	return r.batcher(role, b, r.config.Timeout)
+}
+
+func (r *Redis) batcher(role Role, b *breaker, timeout time.Duration) *batcher {
 	where := metric.WithAttributeSet(attribute.NewSet(attribute.String("role", string(role))))
-	made := &batcher{client: r.client, breaker: b, timeout: r.config.Timeout, leading: mostLeaders, calls: mostCalls, took: func(ctx context.Context, took time.Duration) {
+	made := &batcher{client: r.client, breaker: b, timeout: timeout, leading: mostLeaders, calls: mostCalls, took: func(ctx context.Context, took time.Duration) {
 		r.metrics.trips.Record(ctx, took.Seconds(), where)
 	}}
 	_, apart := r.client.(*redis.ClusterClient)

@@ -126,7 +126,7 @@ func (r *Redis) beat(ctx context.Context) {
 	err := r.eachMaster(bounded, func(ctx context.Context, master redis.UniversalClient) error {
 		name, err := incarnation(ctx, master)
 		if err == nil {
-			err = r.hearing.beat(ctx, master, number)
+			err = r.hearing.beat(ctx, master, number, r.config.Timeout)
 		}
 		if err == nil {
 			mu.Lock()
@@ -144,7 +144,7 @@ func (r *Redis) beat(ctx context.Context) {
 		r.trust.heard(sent, strings.Join(masters, " "))
 		r.hearing.told(number, len(masters))
 	}
-	for _, role := range []*batcher{r.limiter, r.bus, r.presence} {
+	for _, role := range []*batcher{r.limiter, r.bus, r.presence, r.patient} {
 		switch {
 		case len(masters) > 0: // one shard of a cluster serves what is in it
 			role.breaker.hint()
@@ -178,6 +178,7 @@ func incarnation(ctx context.Context, master redis.UniversalClient) (string, err
 func (r *Redis) recover(ctx context.Context, epoch uint64) {
 	bounded, cancel := context.WithTimeout(ctx, recoverIn)
 	defer cancel()
+	bounded = unhurried(bounded)
 	err := r.forgetAgain(bounded)
 	if err == nil {
 		err = r.config.Recover(bounded)

@@ -19,17 +19,22 @@ type Losses struct{ last atomic.Int64 } // ns since 1970
 // LossesKey is what a context holds the *Losses of a call under.
 type LossesKey struct{}
 
+// LossesOf is what the call of ctx has lost, or nil where that is not noted.
+func LossesOf(ctx context.Context) *Losses {
+	l, _ := ctx.Value(LossesKey{}).(*Losses)
+	return l
+}
+
 // Lose notes that the call has waited in vain.
-func Lose(ctx context.Context) {
-	if l, ok := ctx.Value(LossesKey{}).(*Losses); ok {
+func (l *Losses) Lose() {
+	if l != nil {
 		l.last.Store(time.Now().UnixNano())
 	}
 }
 
 // Lost reports whether the call has waited in vain within the last second.
-func Lost(ctx context.Context) bool {
-	l, ok := ctx.Value(LossesKey{}).(*Losses)
-	if !ok {
+func (l *Losses) Lost() bool {
+	if l == nil {
 		return false
 	}
 	last := l.last.Load()

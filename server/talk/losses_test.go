@@ -8,20 +8,20 @@ import (
 func TestACallThatLostWaitsNoMore(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	Lose(ctx)
-	if Lost(ctx) {
+	LossesOf(ctx).Lose()
+	if LossesOf(ctx).Lost() {
 		t.Error("what is no call has lost")
 	}
 	one, other := context.WithValue(ctx, LossesKey{}, &Losses{}), context.WithValue(ctx, LossesKey{}, &Losses{})
-	if Lost(one) {
+	if LossesOf(one).Lost() {
 		t.Error("it has lost before it waited")
 	}
-	Lose(context.WithoutCancel(one))
-	if !Lost(one) || Lost(other) {
-		t.Errorf("the one has lost: %t, the other: %t", Lost(one), Lost(other))
+	LossesOf(context.WithoutCancel(one)).Lose()
+	if !LossesOf(one).Lost() || LossesOf(other).Lost() {
+		t.Errorf("the one has lost: %t, the other: %t", LossesOf(one).Lost(), LossesOf(other).Lost())
 	}
-	one.Value(LossesKey{}).(*Losses).last.Add(-int64(lossLasts))
-	if Lost(one) {
+	LossesOf(one).last.Add(-int64(lossLasts))
+	if LossesOf(one).Lost() {
 		t.Error("a second later it has still lost")
 	}
 }
