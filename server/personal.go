@@ -242,16 +242,18 @@ func (s *personalSource) next(ctx, quiet context.Context) ([]any, error) {
 
 func (s *personalSource) handle(ctx context.Context, arrived []*live.Told) (batch []any, err error) {
 	for _, told := range arrived {
+		before := s.at
 		switch {
 		case told.Topic == talk.UserTopic(s.caller.UserID):
 			err = s.mine(ctx, &batch, told)
 		case s.at.room != "" && told.Topic == talk.RoomTopic(s.at.room):
 			err = s.theirs(ctx, &batch, told)
 		}
-		if err == nil {
-			err = s.end()
-		}
 		if err != nil {
+			s.at = before // it was not told, so that the cursor to come back with stays before it
+			return batch, err
+		}
+		if err := s.end(); err != nil {
 			return batch, err
 		}
 	}
