@@ -10,6 +10,9 @@ import (
 // originalCallers have tokens of their own; all come from one address.
 const originalCallers = 1_000
 
+// nothing is the stack that bounds what any handler of ours can reach.
+const nothing = "no-op"
+
 // original measures goal G6: rooms that are cached, read from the shipped
 // server and from the original's stack, each with the whole machine, which it
 // shares with the stores and the load.
@@ -36,6 +39,9 @@ func (r *run) original() error {
 		r.table.rows = append(r.table.rows, row{
 			"G6 cached room, requests a second ÷ the original's stack as " + g[0] + ", cluster of two, whole machine", g[1],
 			rate[ours] / rate[g[0]], fmt.Sprintf("%.0f/s; the other: %.0f/s", rate[ours], rate[g[0]]),
+		}, row{
+			"G6 a handler that does nothing ÷ the same", "–",
+			rate[nothing] / rate[g[0]], fmt.Sprintf("%.0f/s: as many as the load and plain Connect leave room for", rate[nothing]),
 		})
 	}
 	return nil
@@ -54,6 +60,7 @@ func (r *run) ratesOnWhole(c *crowd, cpus string) (map[string]float64, error) {
 	}
 	stacks := []*stack{
 		{name: ours, program: []string{filepath.Join(r.dir, "free2talk")}, request: c.readOurs},
+		{name: nothing, program: []string{filepath.Join(r.dir, "noop")}, request: c.readOurs},
 		{name: "documented", program: []string{"node", "bench/original/server.js"}, request: c.readOriginal},
 		{name: "tuned", program: []string{"node", "bench/original/server.js"}, args: []string{"--tuned"}, request: c.readOriginal},
 	}

@@ -96,6 +96,9 @@ func (b *beginning) enter() *waiter {
 	defer l.mu.Unlock()
 	w := &waiter{turn: make(chan struct{})}
 	a := l.account(b.name, b.limit.Window, time.Now())
+	if a.wake == nil {
+		a.wake = make(chan struct{}, 1)
+	}
 	if a.line = append(a.line, w); len(a.line) == 1 {
 		close(w.turn)
 	}

@@ -35,6 +35,7 @@ type account struct {
 	element *list.Element
 
 	log     []place              // oldest first
+	one     [1]place             // room for a log that stays short
 	held    int                  // the sum of its costs
 	pending map[uint64]time.Time // attempts that have not ended: when they began
 	refused time.Time            // calls of this cost or a higher one are refused until then
@@ -42,7 +43,7 @@ type account struct {
 	left    int    // what was left when they were refused
 	epoch   uint64 // of the Redis that was told of the log
 	line    []*waiter
-	wake    chan struct{} // gets a value when a place may be free
+	wake    chan struct{} // gets a value when a place may be free; nil where nobody has waited yet
 }
 
 // place is what one call was given.
@@ -57,7 +58,7 @@ type place struct {
 func (l *ledger) account(name string, window time.Duration, now time.Time) *account {
 	a, ok := l.accounts[name]
 	if !ok {
-		a = &account{name: name, window: window, wake: make(chan struct{}, 1)}
+		a = &account{name: name, window: window}
 		a.element = l.order.PushFront(a)
 		l.accounts[name] = a
 		l.evict(now)
@@ -116,6 +117,9 @@ func (a *account) idle(now time.Time) bool { return len(a.log) == 0 && !now.Befo
 
 // add notes what was given.
 func (l *ledger) add(a *account, p place) {
+	if a.log == nil {
+		a.log = a.one[:0]
+	}
 	a.log = append(a.log, p)
 	a.held += p.cost
 	l.places++

@@ -213,7 +213,10 @@ func (l *Limiter) shape(limit talk.Limit) *shape {
 
 const mostShapes = 64
 
-func (l *Limiter) member(id uint64) string { return l.node + strconv.FormatUint(id, 36) }
+func (l *Limiter) member(id uint64) string {
+	name := make([]byte, 0, 32)
+	return string(strconv.AppendUint(append(name, l.node...), id, 36))
+}
 
 // ttl is how long a log outlives its last place, in ms: longer than the
 // window, never shorter, and not all at the same moment.

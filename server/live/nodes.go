@@ -28,6 +28,7 @@ const (
 	walkWithin  = 50 * time.Second
 	seatsAtOnce = 100
 	seatsLater  = 1500 * time.Millisecond // first offline, then up: otherwise others would hear that they sit nowhere, and then that they are gone
+	seatsLatest = 10 * time.Second        // after the grace, whether they went offline or not
 	seatsBeside = 4                       // changes under way at once
 )
 
@@ -192,10 +193,12 @@ func (p *Presence) expire(ctx context.Context) {
 	first := rand.IntN(talk.PresenceShards)
 	for i := range talk.PresenceShards {
 		for more := true; more; {
+			before := p.lastFlip()
 			users, err := p.conns.Expire(ctx, (first+i)%talk.PresenceShards)
 			if err != nil {
 				return // Redis is away: nobody expires
 			}
+			p.wentOffline(users, before) // before their seats are vacated: others hear that they are gone, not that they sit nowhere
 			if more = len(users) > 0; more {
 				p.vacate(ctx, users)
 			}
@@ -262,12 +265,18 @@ func (p *Presence) expireSeats(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	online, err := p.conns.Online(ctx, users)
+	if err != nil {
+		return
+	}
 	p.beside("seats not settled", users, func(user talk.UserID) error {
 		switch there, known := connected[user]; {
 		case !known:
 			return nil
 		case there:
 			return p.Seats.Return(ctx, user)
+		case online[user] && p.Clock().Sub(since[user]) < p.Grace+seatsLatest:
+			return nil // nobody has been told yet that they are gone
 		default:
 			return p.Seats.Expire(ctx, user, since[user], p.isGone(user))
 		}

@@ -43,6 +43,7 @@ type Presence struct {
 	incarnation int
 	own         [talk.PresenceShards]map[talk.Connection]struct{}
 	watched     map[talk.UserID]*watched
+	flips       uint64                   // that were heard of them
 	left        map[talk.UserID]struct{} // last seen lately, and not yet written
 	recent      map[talk.UserID]struct{} // known to be online, of those who were asked for
 	absent      []absence                // to see whether they came back, the earliest first

@@ -15,7 +15,7 @@ type watched struct {
 	online  bool
 	room    talk.RoomID
 	seq     int64  // of their topic, as of room
-	flips   uint64 // heard so far: a reading that began before the last one is not newer
+	flip    uint64 // the last that was heard: a reading that began before it is not newer; see Presence.flips
 	watches map[*PresenceWatch]struct{}
 }
 
@@ -169,10 +169,36 @@ func (p *Presence) Flipped(user talk.UserID, online bool) {
 		delete(p.recent, user)
 	}
 	if w := p.watched[user]; w != nil {
-		w.flips++
-		if w.online != online {
-			w.online = online
-			w.tell(user)
+		p.flip(w, user, online)
+	}
+}
+
+// flip notes that somebody who is watched flipped. The lock is held.
+func (p *Presence) flip(w *watched, user talk.UserID, online bool) {
+	p.flips++
+	w.flip = p.flips
+	if w.online != online {
+		w.online = online
+		w.tell(user)
+	}
+}
+
+// lastFlip is the last flip that this node heard of anybody.
+func (p *Presence) lastFlip() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.flips
+}
+
+// wentOffline tells what this node did itself, and will hear by Redis as well:
+// what it does next may be heard sooner. Of whom it has heard since a flip it
+// knows more already.
+func (p *Presence) wentOffline(users []talk.UserID, since uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, user := range users {
+		if w := p.watched[user]; w != nil && w.flip <= since {
+			p.flip(w, user, false)
 		}
 	}
 }
@@ -241,14 +267,14 @@ func (p *Presence) compare(ctx context.Context) {
 	}
 }
 
-// flipsOf is how many flips were heard of those who are watched.
+// flipsOf is the last flip that was heard of each of those who are watched.
 func (p *Presence) flipsOf(users []talk.UserID) map[talk.UserID]uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	flips := map[talk.UserID]uint64{}
 	for _, user := range users {
 		if w := p.watched[user]; w != nil {
-			flips[user] = w.flips
+			flips[user] = w.flip
 		}
 	}
 	return flips
@@ -262,7 +288,7 @@ func (p *Presence) learn(w *watched, user talk.UserID, online map[talk.UserID]bo
 	if !known && p.here(user) {
 		there, known = true, true
 	}
-	if !known || w.flips != flips || w.online == there {
+	if !known || w.flip != flips || w.online == there {
 		return false
 	}
 	w.online = there
