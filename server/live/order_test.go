@@ -132,3 +132,36 @@ func TestP2_a_seat_is_given_up_by_who_is_offline(t *testing.T) {
 		})
 	}
 }
+
+// P2: likewise where the node that took somebody offline is another one, and
+// what it says comes in the other order. What does not come is not waited for.
+func TestP2_gone_is_one_event_in_either_order(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := newExit()
+		e.online[ada], e.rooms[ada] = true, "room"
+		p := e.presence(time.Minute)
+		_, w, err := p.Watch(t.Context(), []talk.UserID{ada})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		p.Follow(talk.Event{Topic: talk.UserTopic(ada), Seq: 2, Fact: talk.Moved{Gone: true}})
+		time.Sleep(time.Second) // synctest's clock, as below
+		if changes := w.Take(); len(changes) != 0 {
+			t.Errorf("she is not gone yet, and it is told that %v", changes)
+		}
+		p.Flipped(ada, false)
+		if changes := w.Take(); len(changes) != 1 || changes[0].Online {
+			t.Errorf("she went, and it is told that %v", changes)
+		}
+		p.Flipped(ada, true)
+		p.Follow(talk.Event{Topic: talk.UserTopic(ada), Seq: 3, Fact: talk.Moved{RoomID: "room"}})
+		w.Take()
+		p.Follow(talk.Event{Topic: talk.UserTopic(ada), Seq: 4, Fact: talk.Moved{Gone: true}})
+		time.Sleep(5 * time.Second)
+		if changes := w.Take(); len(changes) != 1 || !changes[0].Online || changes[0].RoomID != "" {
+			t.Errorf("she has come back to no room, and it is told that %v", changes)
+		}
+	})
+}

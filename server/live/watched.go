@@ -16,6 +16,7 @@ type watched struct {
 	room    talk.RoomID
 	seq     int64  // of their topic, as of room
 	flip    uint64 // the last that was heard: a reading that began before it is not newer; see Presence.flips
+	leaves  bool   // room was given up since they are gone, which is about to be heard
 	watches map[*PresenceWatch]struct{}
 }
 
@@ -177,6 +178,9 @@ func (p *Presence) Flipped(user talk.UserID, online bool) {
 func (p *Presence) flip(w *watched, user talk.UserID, online bool) {
 	p.flips++
 	w.flip = p.flips
+	if !online && w.leaves {
+		w.room, w.leaves = "", false
+	}
 	if w.online != online {
 		w.online = online
 		w.tell(user)
@@ -213,7 +217,28 @@ func (p *Presence) Follow(e talk.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w := p.watched[user]; w != nil && e.Seq > w.seq {
-		w.seq, w.room = e.Seq, moved.RoomID
+		w.seq = e.Seq
+		if moved.Gone && w.online {
+			w.leaves = true
+			time.AfterFunc(goneWaits, func() { p.gave(user, e.Seq) })
+			return
+		}
+		w.room, w.leaves = moved.RoomID, false
+		w.tell(user)
+	}
+}
+
+// goneWaits is how long it is not told that somebody sits nowhere where that is
+// because they are gone: that is told instead, and may come by another way.
+const goneWaits = 2 * time.Second
+
+// gave tells that somebody gave up their seat with an event, unless it was heard
+// meanwhile that they are gone.
+func (p *Presence) gave(user talk.UserID, seq int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w := p.watched[user]; w != nil && w.leaves && w.seq == seq {
+		w.room, w.leaves = "", false
 		w.tell(user)
 	}
 }
@@ -317,7 +342,7 @@ func (p *Presence) reread(ctx context.Context, users []talk.UserID) ([]talk.Wher
 		flipped := p.learn(w, found.UserID, online, flips[found.UserID])
 		moved := found.Seq > w.seq && w.room != found.RoomID
 		if found.Seq > w.seq {
-			w.seq, w.room = found.Seq, found.RoomID
+			w.seq, w.room, w.leaves = found.Seq, found.RoomID, false
 		}
 		if flipped || moved {
 			w.tell(found.UserID)

@@ -103,6 +103,8 @@ type (
 	// Moved tells one person that their seat is elsewhere now, or nowhere.
 	Moved struct {
 		RoomID RoomID `json:"room_id,omitempty"`
+		// Gone is that the seat was given up because they went offline.
+		Gone bool `json:"gone,omitempty"`
 	}
 	// SessionRevoked tells one person that a device of theirs was signed out.
 	SessionRevoked struct {

@@ -151,7 +151,7 @@ func (r *RoomState) seat(who *UserState, owner bool, now time.Time) {
 	if !owner { // the room's first seat is told by RoomCreated
 		r.tell(now, ParticipantJoined{RoomID: r.ID, Participant: p, Version: r.raise()})
 	}
-	who.move(r.ID, now)
+	who.move(Moved{RoomID: r.ID}, now)
 }
 
 // after keeps joined_at strictly rising within a room, so that the longest
@@ -345,7 +345,7 @@ func (r *RoomState) unseat(who *UserState, why LeaveReason, now time.Time) {
 	r.Participants = slices.DeleteFunc(slices.Clone(r.Participants), func(p Participant) bool { return p.User.ID == who.ID })
 	r.ParticipantCount = len(r.Participants)
 	r.tell(now, ParticipantLeft{RoomID: r.ID, UserID: who.ID, Reason: why, Version: r.raise()})
-	who.move("", now)
+	who.move(Moved{Gone: why == LeftDisconnected}, now)
 }
 
 // Introduce shows the changed profile of somebody seated to the others.

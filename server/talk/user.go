@@ -190,11 +190,11 @@ func (u *UserState) tell(now time.Time, fact Fact) {
 	u.log.add(Event{Topic: UserTopic(u.ID), Seq: u.Seq, At: now, Fact: fact})
 }
 
-// move seats them in room, or nowhere where it is "".
-func (u *UserState) move(to RoomID, now time.Time) {
-	u.Seat = to
+// move seats them in another room, or nowhere.
+func (u *UserState) move(to Moved, now time.Time) {
+	u.Seat = to.RoomID
 	u.log.touch(UserKey(u.ID))
-	u.tell(now, Moved{RoomID: to})
+	u.tell(now, to)
 }
 
 // ProfileEdit is a partial update of a profile: nil leaves a field as it is.
