@@ -57,6 +57,8 @@ class App {
     this.net.start();
     api.session.subscribe((state) => void this.report(this.follow(state)));
     void this.restore();
+    // The rooms are asked for before the page is drawn; the page goes on following them.
+    if (router.route.page === "lobby") this.watchLobby()();
   }
 
   /** report puts up a note where something fails that nobody waits for. */
