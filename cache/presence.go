@@ -96,15 +96,35 @@ func (c *Connections) Close(ctx context.Context, node string, conn talk.Connecti
 
 // Online says who is online.
 func (c *Connections) Online(ctx context.Context, users []talk.UserID) (map[talk.UserID]bool, error) {
-	return c.read(ctx, "online", users)
+	return whether(c.read(ctx, "online", users))
 }
 
 // Connected says who has a connection.
 func (c *Connections) Connected(ctx context.Context, users []talk.UserID) (map[talk.UserID]bool, error) {
-	return c.read(ctx, "conns", users)
+	return whether(c.read(ctx, "conns", users))
 }
 
-func (c *Connections) read(ctx context.Context, what string, users []talk.UserID) (map[talk.UserID]bool, error) {
+func whether(answers map[talk.UserID]int64, err error) (map[talk.UserID]bool, error) {
+	found := make(map[talk.UserID]bool, len(answers))
+	for user, answer := range answers {
+		found[user] = answer == 1
+	}
+	return found, err
+}
+
+// Leaving says of those who have no connection what is left of their grace.
+func (c *Connections) Leaving(ctx context.Context, users []talk.UserID) (map[talk.UserID]time.Duration, error) {
+	answers, err := c.read(ctx, "leaving", users)
+	found := make(map[talk.UserID]time.Duration, len(answers))
+	for user, left := range answers {
+		if left >= 0 {
+			found[user] = time.Duration(left) * time.Millisecond
+		}
+	}
+	return found, err
+}
+
+func (c *Connections) read(ctx context.Context, what string, users []talk.UserID) (map[talk.UserID]int64, error) {
 	var byShard [talk.PresenceShards][]talk.UserID
 	for _, user := range users {
 		shard := talk.PresenceShard(user)
@@ -127,7 +147,7 @@ func (c *Connections) read(ctx context.Context, what string, users []talk.UserID
 	if err := c.redis.presence.do(ctx, calls...); err != nil {
 		return nil, err
 	}
-	found := make(map[talk.UserID]bool, len(users))
+	found := make(map[talk.UserID]int64, len(users))
 	for i, part := range parts {
 		answers, err := calls[i].ints()
 		if err != nil {
@@ -135,7 +155,7 @@ func (c *Connections) read(ctx context.Context, what string, users []talk.UserID
 		}
 		if len(answers) == len(part) {
 			for j, user := range part {
-				found[user] = answers[j] == 1
+				found[user] = answers[j]
 			}
 		}
 	}

@@ -135,6 +135,16 @@ func graces(t *testing.T, c *Connections, f *flips) {
 		t.Errorf("within the grace: %v, known %v", there, known)
 	}
 	equal(t, "expired within the grace", len(expired(t, c)), 0)
+	leaves(t, c, "ada", time.Hour)
+	check(t, c.Open(t.Context(), "n1", conn))
+	leaves(t, c, "ada", -1)
+	check(t, c.Open(t.Context(), "n2", talk.Connection{User: "ada", ID: "2"}))
+	_, err = c.Close(t.Context(), "n1", conn, time.Minute)
+	check(t, err)
+	leaves(t, c, "ada", -1)
+	_, err = c.Close(t.Context(), "n2", talk.Connection{User: "ada", ID: "2"}, time.Minute)
+	check(t, err)
+	leaves(t, c, "ada", time.Minute) // counted from when the last connection went
 	check(t, c.Open(t.Context(), "n1", conn))
 	_, err = c.Close(t.Context(), "n1", conn, time.Millisecond)
 	check(t, err)
@@ -147,6 +157,18 @@ func graces(t *testing.T, c *Connections, f *flips) {
 		t.Error("online after a logout")
 	}
 	heardSoon(t, f, "ada true", "ada false", "ada true", "ada false")
+}
+
+// leaves checks what is left of somebody's grace, to ten seconds; less than none
+// where they have a connection.
+func leaves(t *testing.T, c *Connections, user talk.UserID, want time.Duration) {
+	t.Helper()
+	leaving, err := c.Leaving(t.Context(), []talk.UserID{user})
+	check(t, err)
+	left, gone := leaving[user]
+	if gone != (want >= 0) || gone && (left > want || left < want-10*time.Second) {
+		t.Errorf("%s leaves in %v (%t), want %v", user, left, gone, want)
+	}
 }
 
 func deadNodes(t *testing.T, c *Connections, f *flips) {

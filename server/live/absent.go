@@ -18,7 +18,18 @@ type absence struct {
 	user  talk.UserID
 	since time.Time
 	due   time.Time // when others are to see it, by this process' clock
+	known time.Time // a moment, by the same, at which Redis knew that they were gone
 }
+
+// ended is whether they have been back since then, where what is left of their
+// grace says when they went last. Then that is another absence, which whoever
+// noticed it looks at when it is due.
+func (a absence) ended(left, grace time.Duration, now time.Time) bool {
+	return grace-left < now.Sub(a.known)-clocksApart
+}
+
+// clocksApart is by how much Redis' clock may go otherwise than ours meanwhile.
+const clocksApart = 500 * time.Millisecond
 
 // miss notes absences: see [Presence.holdSeats].
 func (p *Presence) miss(absent ...absence) {
@@ -54,13 +65,14 @@ func (p *Presence) holdSeats(ctx context.Context) {
 		for _, a := range due {
 			since[a.user], users = a, append(users, a.user)
 		}
-		connected, err := p.conns.Connected(ctx, users)
+		now := time.Now() // before the question: what is left is less from then on
+		leaving, err := p.conns.Leaving(ctx, users)
 		if err != nil {
 			continue // the walk comes by where that could not be known
 		}
 		users = slices.DeleteFunc(users, func(user talk.UserID) bool {
-			there, known := connected[user]
-			return !known || there
+			left, gone := leaving[user]
+			return !gone || since[user].ended(left, p.Grace, now)
 		})
 		seated, err := p.Nodes.SeatedOf(ctx, users)
 		if err != nil {

@@ -24,11 +24,30 @@ type doorway struct {
 	asked  int
 	missed map[talk.UserID]int
 	seated []talk.UserID
+	went   map[talk.UserID]time.Time // when they last did
 }
 
 // Close is talk.Connections': nothing is left.
 func (d *doorway) Close(_ context.Context, _ string, c talk.Connection, _ time.Duration) (int, error) {
-	return 0, d.redis(func() { d.online[c.User] = false })
+	return 0, d.redis(func() {
+		d.online[c.User] = false
+		if d.went != nil {
+			d.went[c.User] = time.Now()
+		}
+	})
+}
+
+// Leaving is talk.Connections'.
+func (d *doorway) Leaving(ctx context.Context, users []talk.UserID) (map[talk.UserID]time.Duration, error) {
+	left, err := d.switchboard.Leaving(ctx, users)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for user := range left {
+		if when, known := d.went[user]; known {
+			left[user] = 15*time.Second - time.Since(when)
+		}
+	}
+	return left, err
 }
 
 // SeatedOf is talk.Nodes'.
@@ -166,6 +185,37 @@ func TestTheWalkDoesNotMissWhoIsOnTheWay(t *testing.T) {
 		time.Sleep(2 * time.Second) // synctest's clock, as below
 		p.Attach(t.Context(), bob, "")
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if missed := d.who(); len(missed) != 1 || missed[ada] != 1 {
+			t.Errorf("missed: %v, want ada, once", missed)
+		}
+	})
+}
+
+// Somebody's connection breaks, they are back at once, and are sent away just
+// before they would have been missed the first time: they have only just gone.
+func TestWhoCameBackIsNotMissedForTheTimeBefore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &doorway{switchboard: newSwitchboard(), missed: map[talk.UserID]int{}, went: map[talk.UserID]time.Time{}}
+		p := present(t, d)
+		back := map[talk.UserID]func(live.Parting){}
+		for _, user := range []talk.UserID{ada, bob} {
+			p.Attach(t.Context(), user, "")(live.Parting{})
+			time.Sleep(100 * time.Millisecond) // synctest's clock, as below
+			back[user] = p.Attach(t.Context(), user, "")
+		}
+		time.Sleep(2700 * time.Millisecond)
+		for _, user := range []talk.UserID{ada, bob} {
+			back[user](live.Parting{Back: time.Second})
+		}
+		time.Sleep(1500 * time.Millisecond)
+		p.Attach(t.Context(), bob, "")
+		synctest.Wait()
+		if missed := d.who(); len(missed) != 0 {
+			t.Errorf("missed too soon: %v", missed)
+		}
+		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if missed := d.who(); len(missed) != 1 || missed[ada] != 1 {
 			t.Errorf("missed: %v, want ada, once", missed)

@@ -348,12 +348,13 @@ func (p *Presence) walkSeats(ctx context.Context) {
 			return
 		}
 		connected, err := p.conns.Connected(ctx, users)
+		asked := time.Now()
 		if err != nil {
 			return
 		}
 		for _, user := range users {
 			if there, known := connected[user]; known && !there {
-				p.miss(absence{user, now, time.Now().Add(p.unmissed(0))})
+				p.miss(absence{user, now, asked.Add(p.unmissed(0)), asked})
 			}
 		}
 		after = users[len(users)-1]

@@ -207,7 +207,7 @@ func (p *Presence) detach(name string, conn talk.Connection, how Parting) {
 // process' clock, and after how long they are to be back.
 func (p *Presence) absentSince(user talk.UserID, at time.Time, back time.Duration) {
 	p.gone([]talk.UserID{user})
-	p.miss(absence{user, p.Clock().Add(-time.Since(at)), at.Add(p.unmissed(back))})
+	p.miss(absence{user, p.Clock().Add(-time.Since(at)), at.Add(p.unmissed(back)), time.Now()})
 }
 
 // unmissed is how long somebody may be without a connection before others see

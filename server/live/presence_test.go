@@ -75,6 +75,18 @@ func (s *switchboard) Connected(ctx context.Context, users []talk.UserID) (map[t
 	return s.Online(ctx, users)
 }
 
+// Leaving is talk.Connections': nobody knows when anybody went.
+func (s *switchboard) Leaving(ctx context.Context, users []talk.UserID) (map[talk.UserID]time.Duration, error) {
+	online, err := s.Online(ctx, users)
+	left := map[talk.UserID]time.Duration{}
+	for user, there := range online {
+		if !there {
+			left[user] = 0
+		}
+	}
+	return left, err
+}
+
 // Expire is talk.Connections'.
 func (s *switchboard) Expire(context.Context, int) ([]talk.UserID, error) { return nil, nil }
 

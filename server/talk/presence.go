@@ -54,6 +54,9 @@ type Connections interface {
 	Online(ctx context.Context, users []UserID) (map[UserID]bool, error)
 	// Connected says who has a connection now, under the same rule.
 	Connected(ctx context.Context, users []UserID) (map[UserID]bool, error)
+	// Leaving says of those who have no connection what is left of their grace,
+	// under the same rule: nothing where that is not known.
+	Leaving(ctx context.Context, users []UserID) (map[UserID]time.Duration, error)
 	// Expire takes up to a hundred people of a shard offline whose grace is over,
 	// and returns them; nobody where the shard is not whole.
 	Expire(ctx context.Context, shard int) ([]UserID, error)
