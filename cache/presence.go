@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/free2talk/free2talk/server/talk"
@@ -25,6 +26,9 @@ type Connections struct {
 	redis  *Redis
 	listen talk.FlipListener
 	flips  *subscription
+
+	mu      sync.Mutex
+	doubted map[string]map[string]struct{} // by node and shard, what Redis had of it last time and it had not
 }
 
 var _ talk.Connections = (*Connections)(nil)
@@ -32,7 +36,7 @@ var _ talk.Connections = (*Connections)(nil)
 // NewConnections makes the connections that r knows of. Flips are heard from
 // [Connections.Run] on; l may be nil where nobody listens.
 func NewConnections(r *Redis, l talk.FlipListener) *Connections {
-	c := &Connections{redis: r, listen: l}
+	c := &Connections{redis: r, listen: l, doubted: map[string]map[string]struct{}{}}
 	if l != nil {
 		c.flips = r.subscribe(false, ears{message: c.message, up: l.Unsure, down: func() {}}, r.keys.flips()...)
 	}
@@ -205,11 +209,14 @@ func (c *Connections) Report(ctx context.Context, shard int, node string, live [
 		return false, c.replace(ctx, shard, node, own)
 	default:
 		c.redis.drift[shard].Store(0)
+		c.doubt(shard, node, nil)
 		return n == 1, nil
 	}
 }
 
-// replace makes Redis know what a node has: the next report finds it right.
+// replace makes Redis know what a node has. What only Redis has of it is taken
+// away the second time: it may have come between the node's count and now, or be
+// about to go.
 func (c *Connections) replace(ctx context.Context, shard int, node string, own []talk.Connection) error {
 	members := command("smembers", c.redis.keys.presence(shard)+"node:"+node)
 	if err := c.redis.presence.do(ctx, members); err != nil {
@@ -232,7 +239,11 @@ func (c *Connections) replace(ctx context.Context, shard int, node string, own [
 		}
 		calls = append(calls, c.opening(node, conn))
 	}
+	before := c.doubt(shard, node, extra)
 	for member := range extra {
+		if _, twice := before[member]; !twice {
+			continue
+		}
 		user, id, _ := strings.Cut(member, " ")
 		calls = append(calls, c.closing(node, talk.Connection{User: talk.UserID(user), ID: id}, lostGrace))
 	}
@@ -246,9 +257,21 @@ func (c *Connections) replace(ctx context.Context, shard int, node string, own [
 	return nil
 }
 
+// doubt notes what only Redis has of a node, and returns what it was last time.
+func (c *Connections) doubt(shard int, node string, extra map[string]struct{}) (before map[string]struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := strconv.Itoa(shard) + " " + node
+	before = c.doubted[key]
+	if delete(c.doubted, key); len(extra) > 0 {
+		c.doubted[key] = extra
+	}
+	return before
+}
+
 // lostGrace is what is left of the grace of a connection whose end Redis did
-// not hear of: some of it has passed.
-const lostGrace = 10 * time.Second
+// not hear of: a report and more of it has passed.
+const lostGrace = 7500 * time.Millisecond
 
 // Retire takes back what a node reported. It fails where Redis still has
 // connections of it.

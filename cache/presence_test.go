@@ -47,6 +47,7 @@ func TestConnections(t *testing.T) {
 			"a grace, and none after a logout":             graces,
 			"a dead node's people leave":                   deadNodes,
 			"what Redis lost is put right, and not before": lostReports,
+			"what comes while its node reports stays":      lateReports,
 			"people are listed page by page":               pages,
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -241,6 +242,31 @@ func lostReports(t *testing.T, c *Connections, f *flips) {
 	for _, line := range f.all() {
 		equal(t, "flip", line, "ada true")
 	}
+}
+
+// A node counts its connections, another is opened, and the count reaches Redis.
+func lateReports(t *testing.T, c *Connections, _ *flips) {
+	shard := talk.PresenceShard("ada")
+	early, late := talk.Connection{User: "ada", ID: "1"}, talk.Connection{User: "ada", ID: "2"}
+	report := func(own ...talk.Connection) {
+		t.Helper()
+		_, err := c.Report(t.Context(), shard, "n1", []string{"n1"}, own)
+		check(t, err)
+	}
+	report()
+	check(t, c.Open(t.Context(), "n1", early))
+	report() // counted before
+	leaves(t, c, "ada", -1)
+	report(early)
+	check(t, c.Open(t.Context(), "n1", late))
+	report(early)
+	report(early, late)
+	report(early) // another one is late, not the same again
+	left, err := c.Close(t.Context(), "n1", early, time.Hour)
+	check(t, err)
+	equal(t, "left", left, 1)
+	report() // for the second time without it: it is gone, and nobody said so
+	leaves(t, c, "ada", lostGrace)
 }
 
 func pages(t *testing.T, c *Connections, _ *flips) {
