@@ -205,6 +205,16 @@ func (s *Server) rulesFor(procedure string) *rules {
 
 // ServeHTTP serves everything: RPCs in three protocols, and the few pages.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if q := s.answer(w, r); q.goesOn() && !s.carriesAlone(r, q) {
+		s.goesOn(r.Context(), q)
+		s.end(r.Context(), r, q)
+	}
+}
+
+// answer passes the chain.
+//
+//go:noinline // what it needs would lie below a stream for as long as it waits
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) *request {
 	q := s.newRequest(r)
 	q.rules = s.rules[r.URL.Path]
 	if q.rules == nil && s.ours(r.URL.Path) {
@@ -212,9 +222,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.setHeaders(w.Header(), r, q)
 	s.handler.ServeHTTP(w, r.WithContext(withRequest(r.Context(), q)))
-	if q.goesOn() {
-		s.carryOn(r, q)
-	}
+	return q
 }
 
 // ours reports whether path is inside one of our services.

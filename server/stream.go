@@ -112,27 +112,30 @@ type ongoing struct {
 	sender  sender
 	life    *time.Timer
 	until   time.Time // the call's deadline; or zero
+	quiet   silence
+	release func() // of the context in which it goes on; or nil
 
 	sent, received connect.MessageStats // as the call said
 }
 
 // bounded returns the context in which the stream goes on: it ends with the
 // call's deadline, or when the stream is told to end.
-func (on *ongoing) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+//
+//go:noinline // what it needs would lie below the stream for as long as it waits
+func (on *ongoing) bounded(ctx context.Context) context.Context {
 	cancel := func() {}
 	if !on.until.IsZero() && time.Until(on.until) < streamLongest { // else its life ends before
 		ctx, cancel = context.WithDeadline(ctx, on.until)
 	}
 	ctx, release := on.streams.under(ctx, on.entry)
-	return ctx, func() { release(); cancel() }
+	on.release = func() { release(); cancel() }
+	return ctx
 }
 
 // wait sends what comes, until the stream ends.
 func (on *ongoing) wait(ctx context.Context) error {
-	quiet := &silence{}
-	defer quiet.broken()
 	for {
-		batch, err := quiet.await(ctx, on.src)
+		batch, err := on.quiet.await(ctx, on.src)
 		if sent := on.sender.send(batch...); sent != nil {
 			return sent
 		}
@@ -143,6 +146,10 @@ func (on *ongoing) wait(ctx context.Context) error {
 }
 
 func (on *ongoing) close() {
+	on.quiet.broken()
+	if on.release != nil {
+		on.release()
+	}
 	on.sender.last()
 	on.src.close()
 	on.life.Stop()
@@ -191,7 +198,7 @@ type silence struct {
 // await waits for the next messages, or for as long as a stream may be quiet.
 // The heartbeat interrupts the waiting alone: what has arrived is dealt with.
 func (s *silence) await(ctx context.Context, src source) ([]any, error) {
-	s.since = time.Now()
+	s.heard()
 	for {
 		if s.ctx == nil {
 			s.begin(ctx)
@@ -200,15 +207,33 @@ func (s *silence) await(ctx context.Context, src source) ([]any, error) {
 		if !errors.Is(err, errQuiet) {
 			return batch, err
 		}
-		s.broken()
-		if len(batch) > 0 || time.Since(s.since) >= s.most {
-			s.most = 0
-			return append(batch, src.heartbeat()), nil
+		if batch = s.over(batch, src); batch != nil {
+			return batch, nil
 		}
 	}
 }
 
+// heard is that the silence begins anew.
+//
+//go:noinline // as over and begin: what they need would lie below the stream for as long as it waits
+func (s *silence) heard() { s.since = time.Now() }
+
+// over is that the clock has run out: a heartbeat, after what has arrived; nil
+// where it is not due yet.
+//
+//go:noinline
+func (s *silence) over(batch []any, src source) []any {
+	s.broken()
+	if len(batch) == 0 && time.Since(s.since) < s.most {
+		return nil
+	}
+	s.most = 0
+	return append(batch, src.heartbeat())
+}
+
 // begin sets the clock to what is left of the silence.
+//
+//go:noinline
 func (s *silence) begin(ctx context.Context) {
 	if s.most == 0 {
 		s.most = heartbeatEvery*4/5 + rand.N(heartbeatEvery*2/5)

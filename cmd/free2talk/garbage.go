@@ -15,7 +15,7 @@ import (
 const (
 	garbageMost  = 400
 	garbageLeast = 100
-	garbageSize  = 256 << 20 // bytes that it may come to while it is more than the least
+	garbageSize  = 96 << 20 // bytes that it may come to while it is more than the least
 	garbageLook  = time.Second
 )
 
