@@ -52,7 +52,7 @@ func (s *Server) carriesAlone(r *http.Request, q *request) bool {
 		return false
 	}
 	s.carried.add(q.writer)
-	go s.carryAlone(bare(r), q) //nolint:gosec // it outlives the request, whose context ends with it
+	go s.carryAlone(bare(r), q) // it outlives the request, whose context ends with it
 	return true
 }
 
