@@ -239,6 +239,7 @@ func (c *Connections) replace(ctx context.Context, shard int, node string, own [
 		}
 		calls = append(calls, c.opening(node, conn))
 	}
+	c.redis.drift[shard].Store(int64(len(calls) + len(extra)))
 	before := c.doubt(shard, node, extra)
 	for member := range extra {
 		if _, twice := before[member]; !twice {
@@ -247,7 +248,6 @@ func (c *Connections) replace(ctx context.Context, shard int, node string, own [
 		user, id, _ := strings.Cut(member, " ")
 		calls = append(calls, c.closing(node, talk.Connection{User: talk.UserID(user), ID: id}, lostGrace))
 	}
-	c.redis.drift[shard].Store(int64(len(calls)))
 	for part := range slices.Chunk(calls, presenceMost) {
 		if err := c.redis.presence.do(ctx, part...); err != nil {
 			return err

@@ -63,7 +63,13 @@ func (p *Presence) holdSeats(ctx context.Context) {
 		}
 		since, users := map[talk.UserID]absence{}, make([]talk.UserID, 0, len(due))
 		for _, a := range due {
-			since[a.user], users = a, append(users, a.user)
+			last, twice := since[a.user]
+			if !twice {
+				users = append(users, a.user)
+			}
+			if !twice || last.known.Before(a.known) { // one that could not be dealt with before may come after a later one
+				since[a.user] = a
+			}
 		}
 		now := time.Now() // before the question: what is left is less from then on
 		leaving, err := p.conns.Leaving(ctx, users)

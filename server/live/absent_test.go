@@ -222,3 +222,22 @@ func TestWhoCameBackIsNotMissedForTheTimeBefore(t *testing.T) {
 		}
 	})
 }
+
+// The database is away as somebody is to be missed, for the first time and
+// again; meanwhile they were back for a moment. They are missed for the second
+// time, though the first comes up after it.
+func TestAnOldAbsenceDoesNotHideALaterOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &doorway{switchboard: newSwitchboard(), fails: 4, missed: map[talk.UserID]int{}, went: map[talk.UserID]time.Time{}}
+		p := present(t, d)
+		p.Attach(t.Context(), ada, "")(live.Parting{})
+		time.Sleep(3900 * time.Millisecond) // synctest's clock, as below: so both are due at seven seconds
+		p.Attach(t.Context(), ada, "")(live.Parting{})
+		time.Sleep(8 * time.Second)
+		synctest.Wait()
+		if missed := d.who(); missed[ada] != 1 {
+			t.Errorf("missed: %v, want ada, once", missed)
+		}
+	})
+}
