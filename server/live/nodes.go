@@ -156,8 +156,10 @@ func (p *Presence) report(ctx context.Context) {
 		for conn := range p.own[shard] {
 			own = append(own, conn)
 		}
+		p.claim(shard)
 		p.mu.Unlock()
 		whole, err := p.conns.Report(ctx, shard, name, live, own)
+		p.claimed(shard)
 		if errors.Is(err, talk.ErrNodeSwept) {
 			p.reincarnate(ctx)
 			return

@@ -48,6 +48,7 @@ type Presence struct {
 	recent      map[talk.UserID]struct{} // known to be online, of those who were asked for
 	absent      []absence                // to see whether they came back, the earliest first
 	unheard     []unheard                // by Redis, the earliest first
+	claims      [talk.PresenceShards]claims
 	whole       [talk.PresenceShards]bool
 	live        []string
 	since       time.Time // unbroken renewals
@@ -171,43 +172,48 @@ func (p *Presence) Attach(ctx context.Context, user talk.UserID, _ talk.SessionI
 		p.unheardOf(unheard{conn: conn})
 	}
 	return func(how Parting) {
+		u := unheard{conn, time.Now(), how}
 		p.mu.Lock()
 		_, mine := p.own[shard][conn] // else it was swept, with all that follows
 		delete(p.own[shard], conn)
 		name := p.named()
+		if mine {
+			p.closes(shard, u)
+		}
 		p.mu.Unlock()
 		if mine {
-			p.detach(name, conn, how)
+			p.detach(name, u)
 		}
 	}
 }
 
 // detach has a context of its own: that of the call would keep the call, for as
 // long as somebody is connected.
-func (p *Presence) detach(name string, conn talk.Connection, how Parting) {
+func (p *Presence) detach(name string, u unheard) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	grace := p.Grace
-	if how.AtOnce {
+	if u.how.AtOnce {
 		grace = 0
 	}
-	switch left, err := p.conns.Close(ctx, name, conn, grace); {
+	switch left, err := p.conns.Close(ctx, name, u.conn, grace); {
 	case err != nil:
-		p.unheardOf(unheard{conn, time.Now(), how.Back})
-	case left != 0: // others are
-	case how.AtOnce:
-		p.gone([]talk.UserID{conn.User})
-		p.note("seat not vacated", p.Seats.Vacate(ctx, conn.User, p.isGone(conn.User)))
-	default:
-		p.absentSince(conn.User, time.Now(), how.Back)
+		u.how.AtOnce = false // when this is heard they may be back by another node, of which Redis has not heard either
+		p.unheardOf(u)
+	case left == 0: // or else others are
+		p.parted(ctx, u)
 	}
 }
 
-// absentSince notes that somebody's last connection ended at a time, by this
-// process' clock, and after how long they are to be back.
-func (p *Presence) absentSince(user talk.UserID, at time.Time, back time.Duration) {
+// parted follows when somebody's last connection has ended.
+func (p *Presence) parted(ctx context.Context, u unheard) {
+	user := u.conn.User
 	p.gone([]talk.UserID{user})
-	p.miss(absence{user, p.Clock().Add(-time.Since(at)), at.Add(p.unmissed(back)), time.Now()})
+	if u.how.AtOnce {
+		p.note("seat not vacated", p.Seats.Vacate(ctx, user, p.isGone(user)))
+		return
+	}
+	p.miss(absence{user, p.Clock().Add(-time.Since(u.closed)), u.closed.Add(p.unmissed(u.how.Back)), time.Now()})
 }
 
 // unmissed is how long somebody may be without a connection before others see

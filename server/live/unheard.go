@@ -8,11 +8,13 @@ import (
 	"github.com/free2talk/free2talk/server/talk"
 )
 
-// unheard is a connection that was opened or closed while Redis did not answer.
+// unheard is a connection of which Redis has to hear again: it was opened or
+// closed while Redis did not answer, or it was closed while this node said what
+// it has.
 type unheard struct {
 	conn   talk.Connection
-	closed time.Time     // zero where it was opened
-	back   time.Duration // see [Parting]
+	closed time.Time // zero where it was opened
+	how    Parting   // it closed
 }
 
 const (
@@ -22,11 +24,42 @@ const (
 
 // unheardOf notes what Redis has to hear again. Otherwise it would learn with
 // the next report, which does not know since when somebody is gone.
-func (p *Presence) unheardOf(u unheard) {
+func (p *Presence) unheardOf(all ...unheard) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.unheard) < unheardMost {
-		p.unheard = append(p.unheard, u)
+	room := max(0, unheardMost-len(p.unheard))
+	p.unheard = append(p.unheard, all[:min(room, len(all))]...)
+}
+
+// claims are what this node is just telling Redis that it has, of a shard. What
+// closes meanwhile Redis may hear of in the wrong order, and believe that it is
+// open.
+type claims struct {
+	underWay int
+	closed   []unheard
+}
+
+// claim is called, with the lock held, when what this node has was looked at, and
+// claimed once Redis has heard of it.
+func (p *Presence) claim(shard int) { p.claims[shard].underWay++ }
+
+// claimed has Redis hear again of what closed meanwhile.
+func (p *Presence) claimed(shard int) {
+	p.mu.Lock()
+	c := &p.claims[shard]
+	var closed []unheard
+	if c.underWay--; c.underWay == 0 {
+		closed, c.closed = c.closed, nil
+	}
+	p.mu.Unlock()
+	p.unheardOf(closed...)
+}
+
+// closes notes that a connection closes while something is claimed. The lock is
+// held.
+func (p *Presence) closes(shard int, u unheard) {
+	if c := &p.claims[shard]; c.underWay > 0 {
+		c.closed = append(c.closed, u)
 	}
 }
 
@@ -47,21 +80,36 @@ func (p *Presence) catchUp(ctx context.Context) {
 }
 
 func (p *Presence) sayAgain(ctx context.Context, u unheard) error {
-	p.mu.Lock()
-	_, open := p.own[talk.PresenceShard(u.conn.User)][u.conn]
-	name := p.named()
-	p.mu.Unlock()
-	switch {
-	case open && u.closed.IsZero():
-		return unlessSwept(p.conns.Open(ctx, name, u.conn))
-	case u.closed.IsZero():
-		return nil // closed since
+	if u.closed.IsZero() {
+		return p.openAgain(ctx, u.conn)
 	}
-	left, err := p.conns.Close(ctx, name, u.conn, max(p.Grace-time.Since(u.closed), min(p.Grace, unheardLeft)))
+	left, err := p.conns.Close(ctx, p.name(), u.conn, p.graceLeft(u))
 	if err == nil && left <= 0 { // less than none: it was heard, and only the answer was lost
-		p.absentSince(u.conn.User, u.closed, u.back)
+		p.parted(ctx, u)
 	}
 	return unlessSwept(err)
+}
+
+func (p *Presence) openAgain(ctx context.Context, conn talk.Connection) error {
+	shard := talk.PresenceShard(conn.User)
+	p.mu.Lock()
+	_, open := p.own[shard][conn]
+	name := p.named()
+	p.claim(shard)
+	p.mu.Unlock()
+	defer p.claimed(shard)
+	if !open {
+		return nil // closed since
+	}
+	return unlessSwept(p.conns.Open(ctx, name, conn))
+}
+
+// graceLeft is what is left of the grace of whoever parted a while ago.
+func (p *Presence) graceLeft(u unheard) time.Duration {
+	if u.how.AtOnce {
+		return 0
+	}
+	return max(p.Grace-time.Since(u.closed), min(p.Grace, unheardLeft))
 }
 
 // unlessSwept is err, unless it says that this node was swept: then it begins again

@@ -15,9 +15,30 @@ import (
 // ledger is a switchboard that notes what it is told of connections.
 type ledger struct {
 	*switchboard
+	talk.Store
 
-	open   map[talk.Connection]bool
-	graces []time.Duration // of those that closed
+	open      map[talk.Connection]bool
+	graces    []time.Duration // of those that closed
+	reporting func()          // is called once, before the next report that says something is heard
+}
+
+// Change is talk.Store's: nobody sits anywhere.
+func (l *ledger) Change(context.Context, talk.Scope, func(*talk.State) error) (talk.Told, error) {
+	return talk.Told{}, talk.ErrUserNotFound
+}
+
+// Report is talk.Connections'.
+func (l *ledger) Report(_ context.Context, _ int, _ string, _ []string, own []talk.Connection) (bool, error) {
+	if len(own) > 0 && l.reporting != nil {
+		meanwhile := l.reporting
+		l.reporting = nil
+		meanwhile()
+	}
+	return true, l.redis(func() {
+		for _, c := range own {
+			l.open[c] = true
+		}
+	})
 }
 
 // Open is talk.Connections'.
@@ -78,6 +99,43 @@ func TestP1_what_redis_did_not_hear_is_said_again(t *testing.T) {
 			}
 		})
 	})
+}
+
+// P1: a connection that closes while its node says what it has is closed in the
+// end, and who logged out is gone at once.
+func TestP1_what_closes_during_a_report_is_closed(t *testing.T) {
+	t.Parallel()
+	for name, how := range map[string]live.Parting{"broken": {}, "logged out": {AtOnce: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := &ledger{switchboard: newSwitchboard(), open: map[talk.Connection]bool{}}
+				p := live.NewPresence(live.PresenceConfig{
+					Node: "n", Nodes: l, Clock: time.Now, Grace: 30 * time.Second, Restart: func() {},
+					Seats: &talk.Seats{Outbox: talk.NewOutbox(l, nil, time.Now, slog.New(slog.DiscardHandler))},
+					Log:   slog.New(slog.DiscardHandler),
+				})
+				p.Use(l)
+				gone := p.Attach(t.Context(), ada, "")
+				l.reporting = func() { gone(how) }
+				ctx, stop := context.WithCancel(t.Context())
+				var run sync.WaitGroup
+				run.Go(func() { p.Run(ctx) })
+				defer run.Wait()
+				defer stop()
+				time.Sleep(4 * time.Second)
+				l.set(func() {
+					if len(l.open) != 0 {
+						t.Errorf("Redis believes that %v are open", l.open)
+					}
+					last := l.graces[len(l.graces)-1]
+					if how.AtOnce != (last == 0) || last > 30*time.Second {
+						t.Errorf("of whom it heard with a grace of %v", last)
+					}
+				})
+			})
+		})
+	}
 }
 
 // SeatedOf is talk.Nodes': nobody sits anywhere.
