@@ -1,9 +1,12 @@
 // The languages to choose from, each with its greeting: what a room's card says in large letters, and the hue that
 // makes a language known at a glance. Tags that are not among them are shown by their own names.
 
+import type { Messages } from "./i18n/en";
 import { i18n } from "./i18n/index.svelte";
 
-const greetings: Record<string, [greeting: string, hue: number]> = {
+type Named = keyof Messages["languages"];
+
+const greetings: Record<Named, [greeting: string, hue: number]> = {
   en: ["Hello", 38],
   es: ["Hola", 60],
   fr: ["Salut", 262],
@@ -71,6 +74,13 @@ const greetings: Record<string, [greeting: string, hue: number]> = {
 
 const base = (tag: string) => tag.split("-")[0] ?? tag;
 
+const isNamed = (tag: string): tag is Named => Object.hasOwn(greetings, tag);
+
+const known = (tag: string) => {
+  const language = base(tag);
+  return isNamed(language) ? greetings[language] : undefined;
+};
+
 /** languageTags are the languages that a person may choose, as their tags. */
 export const languageTags: readonly string[] = Object.keys(greetings);
 
@@ -91,18 +101,19 @@ function name(tag: string, locale: string): string {
 
 /** languageName is what a language is called in the language of the app, with a capital where there are such. */
 export function languageName(tag: string): string {
+  if (isNamed(tag)) return i18n.t.languages[tag];
   const text = name(tag, i18n.locale);
   return text.charAt(0).toLocaleUpperCase(i18n.locale) + text.slice(1);
 }
 
 /** greeting is hello in a language, or else the language's own name. */
 export function greeting(tag: string): string {
-  return greetings[base(tag)]?.[0] ?? name(tag, tag);
+  return known(tag)?.[0] ?? name(tag, tag);
 }
 
 /** languageHue is the colour of a language, 0 to 359. */
 export function languageHue(tag: string): number {
-  return greetings[base(tag)]?.[1] ?? hueOf(base(tag));
+  return known(tag)?.[1] ?? hueOf(base(tag));
 }
 
 /** hueOf gives any text a colour of its own, 0 to 359; always the same. */
