@@ -3,6 +3,7 @@
 import { fileURLToPath } from "node:url";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig, type Plugin } from "vite";
+import { schemas } from "./build/schemas.js";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
@@ -43,7 +44,7 @@ const eager: Plugin = {
 
 export default defineConfig({
   root: here("app"),
-  plugins: [svelte(), together, eager],
+  plugins: [svelte(), schemas, together, eager],
   resolve: {
     alias: [
       { find: /^@free2talk\/client\/gen\/(.*)$/, replacement: here("src/gen/$1.ts") },

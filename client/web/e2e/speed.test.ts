@@ -3,7 +3,10 @@
 import type { Browser, CDPSession } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { cards } from "./app/steps.js";
-import { launch, person, Server } from "./harness/index.js";
+import { Bare, launch, person, Server } from "./harness/index.js";
+
+/** How often the page is visited; oftener in the long form. */
+const visits = process.env.FREE2TALK_TEST_LONG ? 12 : 4;
 
 let browser: Browser;
 let server: Server;
@@ -19,33 +22,19 @@ afterAll(async () => {
   await server?.dispose();
 });
 
-/** Visit is what a page cost until everything had come. */
-interface Visit {
-  /** Bytes over the wire, with headers, by address. */
-  bytes: Map<string, number>;
-  /** Milliseconds from the navigation until a room was shown and no task was longer than 50 ms. */
-  interactive: number;
-}
-
-/** visit opens the lobby with an empty cache, on a processor that is so many times slower. */
-async function visit(slower: number): Promise<Visit> {
+/** loaded is what came over the wire on a first visit, in bytes with headers, by address. */
+async function loaded(): Promise<Map<string, number>> {
   const visitor = await person(browser);
-  await visitor.context.addInitScript(watch);
   const page = await visitor.context.newPage();
-  const devtools = await visitor.context.newCDPSession(page);
-  const bytes = await counted(devtools);
-  await devtools.send("Emulation.setCPUThrottlingRate", { rate: slower });
-  // Nothing is asked of the page meanwhile: what asks would run a script of its own in it, for a tenth of a second.
-  const said = page.waitForEvent("console", (message) => message.text().startsWith("interactive "));
+  const bytes = await counted(await visitor.context.newCDPSession(page));
   await page.goto(server.url, { waitUntil: "commit" });
-  const interactive = Number((await said).text().split(" ")[1]);
   await cards(page).getByText("Tapas y charla").waitFor();
   await page.waitForFunction(() => document.fonts.check('700 16px "Bricolage Grotesque"') && document.fonts.size > 0);
   await visitor.close();
-  return { bytes, interactive };
+  return bytes;
 }
 
-/** watch runs in the page, and says when it was of use: once no task has been long for a second. */
+/** watch runs in the page, and has its title say when it was of use: once no task has been long for a second. */
 function watch(): void {
   const ends: number[] = [];
   new PerformanceObserver((list) => {
@@ -55,7 +44,7 @@ function watch(): void {
     if (!document.querySelector('[aria-label="Open rooms"] li')) return;
     seen.disconnect();
     ends.push(performance.now());
-    setTimeout(() => console.info(`interactive ${Math.max(...ends)}`), 1000);
+    setTimeout(() => (document.title = `interactive ${Math.max(...ends)}`), 1000);
   }).observe(document, { childList: true, subtree: true });
 }
 
@@ -79,12 +68,26 @@ async function counted(devtools: CDPSession): Promise<Map<string, number>> {
   return bytes;
 }
 
-test("a first visit is small and soon of use", async () => {
-  const visits: Visit[] = [];
-  for (let n = 0; n < 3; n++) visits.push(await visit(4));
-  const total = (v: Visit) => [...v.bytes.values()].reduce((a, b) => a + b, 0);
-  for (const [name, size] of visits[0]?.bytes ?? []) console.log(String(size).padStart(8), name);
-  console.log(`first load: ${visits.map((v) => (total(v) / 1000).toFixed(1)).join(", ")} kB`);
-  console.log(`interactive: ${visits.map((v) => v.interactive.toFixed(0)).join(", ")} ms`);
-  expect(Math.max(...visits.map(total))).toBeLessThan(100_000);
+test("a first visit is small", async () => {
+  const bytes = await loaded();
+  const total = [...bytes.values()].reduce((a, b) => a + b, 0);
+  for (const [name, size] of bytes) console.log(String(size).padStart(8), name);
+  console.log(`first load: ${(total / 1000).toFixed(1)} kB`);
+  expect(total).toBeLessThan(100_000);
+});
+
+// The time is printed and not judged: it is the machine's as much as the page's.
+test("a first visit is soon of use", async () => {
+  const bare = await Bare.start();
+  try {
+    const times: number[] = [];
+    for (let n = 0; n < visits; n++) {
+      const said = await bare.visit(server.url, 4, `(${watch.toString()})()`, "interactive ");
+      times.push(Number(said.split(" ")[1]));
+    }
+    console.log(`interactive: ${times.map((t) => t.toFixed(0)).join(", ")} ms`);
+    expect(Math.min(...times)).toBeGreaterThan(0);
+  } finally {
+    await bare.close();
+  }
 });

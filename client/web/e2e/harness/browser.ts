@@ -5,9 +5,10 @@ import { fileURLToPath } from "node:url";
 import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 
 /** CHROMIUM names the program where it is not Debian's. */
-const program = process.env.CHROMIUM ?? "/usr/bin/chromium";
+export const program = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
-const flags = [
+/** flags make a browser quiet, and run as root. */
+export const flags = [
   "--headless",
   "--no-sandbox",
   "--disable-gpu",
