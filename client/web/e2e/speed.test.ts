@@ -1,6 +1,6 @@
 // Line 7 of the issue: what the first visit costs, and a lobby that is full and busy.
 
-import type { Browser, CDPSession } from "playwright-core";
+import type { CDPSession } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { cards } from "./app/steps.js";
 import { Bare, launch, person, Server } from "./harness/index.js";
@@ -8,29 +8,28 @@ import { Bare, launch, person, Server } from "./harness/index.js";
 /** How often the page is visited; oftener in the long form. */
 const visits = process.env.FREE2TALK_TEST_LONG ? 12 : 4;
 
-let browser: Browser;
 let server: Server;
 
 beforeAll(async () => {
-  [browser, server] = await Promise.all([launch(), Server.start()]);
+  server = await Server.start();
   const { accessToken } = await server.register("ada");
   await server.call("RoomService/CreateRoom", { name: "Tapas y charla", languages: ["es"], capacity: 4 }, accessToken);
 });
 
 afterAll(async () => {
-  await browser?.close();
   await server?.dispose();
 });
 
 /** loaded is what came over the wire on a first visit, in bytes with headers, by address. */
 async function loaded(): Promise<Map<string, number>> {
+  const browser = await launch();
   const visitor = await person(browser);
   const page = await visitor.context.newPage();
   const bytes = await counted(await visitor.context.newCDPSession(page));
   await page.goto(server.url, { waitUntil: "commit" });
   await cards(page).getByText("Tapas y charla").waitFor();
   await page.waitForFunction(() => document.fonts.check('700 16px "Bricolage Grotesque"') && document.fonts.size > 0);
-  await visitor.close();
+  await browser.close();
   return bytes;
 }
 

@@ -11,14 +11,10 @@ import { themes } from "./state/theme.svelte";
 themes.start();
 app.start();
 
-// The rooms are asked for by the tab that holds their lock, which is given in a task of its own: the page is drawn
-// after that task and not before it, while the answer is on its way. (Locks answer in the order they were asked.)
-const asked = app.quietly(async () => navigator.locks?.query());
-
 // A page in the wrong language for a moment, and from right to left, is worse than one a moment later; and where the
 // messages cannot be fetched, English is better than nothing. (They are not awaited here: what is fetched imports parts
 // of this very script, and would wait for its end.)
-void Promise.all([app.report(i18n.start()), asked]).then(() => {
+void Promise.all([app.report(i18n.start()), app.rooms()]).then(() => {
   const target = document.getElementById("app");
   if (!target) throw new Error("the page has no place for the app");
   mount(App, { target });

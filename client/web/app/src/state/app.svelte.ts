@@ -33,6 +33,7 @@ export interface Kick {
 
 const lingers = 60_000; // the lobby's stream, after one has turned to another page
 const again = 3_000;
+const atOnce = 150;
 
 class App {
   readonly session = new Me();
@@ -59,6 +60,14 @@ class App {
     void this.restore();
     // The rooms are asked for before the page is drawn; the page goes on following them.
     if (router.route.page === "lobby") this.watchLobby()();
+  }
+
+  /**
+   * rooms resolves when the rooms are here, or do not come at once: drawing takes long on a slow machine, and would hold up
+   * the lock by which one tab asks for them, and the answer; and then there would be all of them to draw.
+   */
+  async rooms(): Promise<void> {
+    if (router.route.page === "lobby") await Promise.race([this.lobby.arrived, new Promise((late) => setTimeout(late, atOnce))]);
   }
 
   /** report puts up a note where something fails that nobody waits for. */

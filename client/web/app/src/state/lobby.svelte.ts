@@ -75,6 +75,10 @@ export class Lobby {
   /** Whether the first snapshot is here. */
   ready = $state(false);
 
+  /** Resolves when it is. */
+  readonly arrived: Promise<void>;
+  private arrive = () => {};
+
   private filter: Filter = { sort: "popular" };
   private cards = new Map<string, Card>();
   private fresh: Map<string, Card> | undefined; // a snapshot that is still arriving
@@ -82,6 +86,10 @@ export class Lobby {
   private scheduled = false;
   private lastOrder = 0;
   private busy = () => false;
+
+  constructor() {
+    this.arrived = new Promise((resolve) => (this.arrive = resolve));
+  }
 
   /** use says when places must stay as they are. */
   use(busy: () => boolean): void {
@@ -95,9 +103,10 @@ export class Lobby {
     this.list();
   }
 
-  /** take queues an event of the stream until the next frame. */
+  /** take queues an event of the stream until the next frame; before the first snapshot is here there is nothing to spare. */
   take(event: LobbyEvent): void {
     this.queue.push(event);
+    if (!this.ready) return this.flush();
     if (this.scheduled) return;
     this.scheduled = true;
     // A page in the background has no frames, and would gather events for ever.
@@ -158,6 +167,7 @@ export class Lobby {
     this.cards = this.fresh;
     this.fresh = undefined;
     this.ready = true;
+    this.arrive();
     this.order();
     return true;
   }
