@@ -172,7 +172,7 @@ func (p *Presence) Attach(ctx context.Context, user talk.UserID, _ talk.SessionI
 		p.unheardOf(unheard{conn: conn})
 	}
 	return func(how Parting) {
-		u := unheard{conn, time.Now(), how}
+		u := unheard{conn: conn, closed: time.Now(), how: how}
 		p.mu.Lock()
 		_, mine := p.own[shard][conn] // else it was swept, with all that follows
 		delete(p.own[shard], conn)
@@ -198,7 +198,6 @@ func (p *Presence) detach(name string, u unheard) {
 	}
 	switch left, err := p.conns.Close(ctx, name, u.conn, grace); {
 	case err != nil:
-		u.how.AtOnce = false // when this is heard they may be back by another node, of which Redis has not heard either
 		p.unheardOf(u)
 	case left == 0: // or else others are
 		p.parted(ctx, u)

@@ -15,6 +15,7 @@ type unheard struct {
 	conn   talk.Connection
 	closed time.Time // zero where it was opened
 	how    Parting   // it closed
+	heard  bool      // that it closed; this node's claims may have opened it again
 }
 
 const (
@@ -59,6 +60,7 @@ func (p *Presence) claimed(shard int) {
 // held.
 func (p *Presence) closes(shard int, u unheard) {
 	if c := &p.claims[shard]; c.underWay > 0 {
+		u.heard = true
 		c.closed = append(c.closed, u)
 	}
 }
@@ -83,8 +85,11 @@ func (p *Presence) sayAgain(ctx context.Context, u unheard) error {
 	if u.closed.IsZero() {
 		return p.openAgain(ctx, u.conn)
 	}
+	if time.Since(u.closed) > closeWithin {
+		u.how.AtOnce = false // Redis was away: they may be back by another node, of which it has not heard either
+	}
 	left, err := p.conns.Close(ctx, p.name(), u.conn, p.graceLeft(u))
-	if err == nil && left <= 0 { // less than none: it was heard, and only the answer was lost
+	if err == nil && (left == 0 || left < 0 && !u.heard) { // less than none: it was heard, and only the answer was lost
 		p.parted(ctx, u)
 	}
 	return unlessSwept(err)

@@ -29,9 +29,11 @@ func (l *ledger) Change(context.Context, talk.Scope, func(*talk.State) error) (t
 
 // Report is talk.Connections'.
 func (l *ledger) Report(_ context.Context, _ int, _ string, _ []string, own []talk.Connection) (bool, error) {
-	if len(own) > 0 && l.reporting != nil {
-		meanwhile := l.reporting
-		l.reporting = nil
+	var meanwhile func()
+	if len(own) > 0 {
+		l.set(func() { meanwhile, l.reporting = l.reporting, nil })
+	}
+	if meanwhile != nil {
 		meanwhile()
 	}
 	return true, l.redis(func() {
@@ -54,21 +56,31 @@ func (l *ledger) Close(_ context.Context, _ string, c talk.Connection, grace tim
 	})
 }
 
+// presence is one that runs until the test ends, and the context that it runs in.
+func (l *ledger) presence(t *testing.T) (context.Context, *live.Presence) {
+	t.Helper()
+	p := live.NewPresence(live.PresenceConfig{
+		Node: "n", Nodes: l, Clock: time.Now, Grace: 30 * time.Second, Restart: func() {}, Log: slog.New(slog.DiscardHandler),
+		Seats: &talk.Seats{Outbox: talk.NewOutbox(l, nil, time.Now, slog.New(slog.DiscardHandler))},
+	})
+	p.Use(l)
+	ctx, stop := context.WithCancel(context.Background())
+	var run sync.WaitGroup
+	run.Go(func() { p.Run(ctx) })
+	t.Cleanup(func() {
+		stop()
+		run.Wait()
+	})
+	return ctx, p
+}
+
 // P1: what Redis did not hear it hears once it is back, at once, and somebody
 // who is gone has of their grace what is left of it.
 func TestP1_what_redis_did_not_hear_is_said_again(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &ledger{switchboard: newSwitchboard(), open: map[talk.Connection]bool{}}
-		p := live.NewPresence(live.PresenceConfig{
-			Node: "n", Nodes: l, Clock: time.Now, Grace: 30 * time.Second, Restart: func() {}, Log: slog.New(slog.DiscardHandler),
-		})
-		p.Use(l)
-		ctx, stop := context.WithCancel(t.Context())
-		var run sync.WaitGroup
-		run.Go(func() { p.Run(ctx) })
-		defer run.Wait()
-		defer stop()
+		ctx, p := l.presence(t)
 		gone := p.Attach(ctx, ada, "")
 		l.set(func() { l.away = true })
 		gone(live.Parting{})
@@ -101,6 +113,32 @@ func TestP1_what_redis_did_not_hear_is_said_again(t *testing.T) {
 	})
 }
 
+// P1: who logs out while Redis does not answer is gone once it does; after a
+// while they may be back by another node, and are given time to say so.
+func TestP1_a_logout_that_redis_did_not_hear(t *testing.T) {
+	t.Parallel()
+	for away, least := range map[time.Duration]time.Duration{100 * time.Millisecond: 0, 3 * time.Second: 5 * time.Second} {
+		t.Run(away.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := &ledger{switchboard: newSwitchboard(), open: map[talk.Connection]bool{}}
+				ctx, p := l.presence(t)
+				gone := p.Attach(ctx, ada, "")
+				l.set(func() { l.away = true })
+				gone(live.Parting{AtOnce: true})
+				time.Sleep(away)
+				l.set(func() { l.away = false })
+				time.Sleep(300 * time.Millisecond)
+				l.set(func() {
+					if len(l.open) != 0 || len(l.graces) != 1 || l.graces[0] < least || (least == 0) != (l.graces[0] == 0) {
+						t.Errorf("Redis knows of %v open, and heard of a close with %v", l.open, l.graces)
+					}
+				})
+			})
+		})
+	}
+}
+
 // P1: a connection that closes while its node says what it has is closed in the
 // end, and who logged out is gone at once.
 func TestP1_what_closes_during_a_report_is_closed(t *testing.T) {
@@ -110,19 +148,9 @@ func TestP1_what_closes_during_a_report_is_closed(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				l := &ledger{switchboard: newSwitchboard(), open: map[talk.Connection]bool{}}
-				p := live.NewPresence(live.PresenceConfig{
-					Node: "n", Nodes: l, Clock: time.Now, Grace: 30 * time.Second, Restart: func() {},
-					Seats: &talk.Seats{Outbox: talk.NewOutbox(l, nil, time.Now, slog.New(slog.DiscardHandler))},
-					Log:   slog.New(slog.DiscardHandler),
-				})
-				p.Use(l)
-				gone := p.Attach(t.Context(), ada, "")
-				l.reporting = func() { gone(how) }
-				ctx, stop := context.WithCancel(t.Context())
-				var run sync.WaitGroup
-				run.Go(func() { p.Run(ctx) })
-				defer run.Wait()
-				defer stop()
+				ctx, p := l.presence(t)
+				gone := p.Attach(ctx, ada, "")
+				l.set(func() { l.reporting = func() { gone(how) } })
 				time.Sleep(4 * time.Second)
 				l.set(func() {
 					if len(l.open) != 0 {
