@@ -70,9 +70,10 @@ func spelled(start time.Time, h *talk.HourTally) hourJSON {
 	return j
 }
 
-// do makes a call that a request waits for no longer than for others.
+// do makes a call. It is unhurried: gathering is done behind all requests, and an
+// administrator who looks would rather wait than see half of it.
 func (t *Tallies) do(ctx context.Context, c *call) error {
-	if err := t.redis.cache.do(ctx, c); err != nil {
+	if err := t.redis.cache.do(unhurried(ctx), c); err != nil {
 		return err
 	}
 	return c.err()
@@ -81,7 +82,7 @@ func (t *Tallies) do(ctx context.Context, c *call) error {
 // Place is up to where events were added.
 func (t *Tallies) Place(ctx context.Context) (string, error) {
 	c := command("get", t.redis.keys.analytics()+":place")
-	if err := t.redis.cache.do(ctx, c); err != nil {
+	if err := t.redis.cache.do(unhurried(ctx), c); err != nil {
 		return "", err
 	}
 	if c.reply.Val() == nil {

@@ -187,6 +187,22 @@ func TestARecoveryIsPatient(t *testing.T) {
 	equal(t, "recovered", r.trust.whole, true)
 }
 
+// So does what is gathered behind all requests.
+func TestTalliesArePatient(t *testing.T) {
+	t.Parallel()
+	server, where := own(t)
+	tallies := NewTallies(where.idle(t, quick))
+	server.Stop()
+	time.AfterFunc(5*defaultTimeout, server.Cont)
+	_, err := tallies.Place(t.Context())
+	check(t, err)
+	server.Stop()
+	time.AfterFunc(5*defaultTimeout, server.Cont)
+	added, err := tallies.Add(t.Context(), batchOf("", "1:0", map[time.Time]*talk.HourTally{noon: some("ada")}))
+	check(t, err)
+	equal(t, "added", added, true)
+}
+
 func TestANodeThatSleptDoesNotBelieve(t *testing.T) {
 	t.Parallel()
 	trust := newTrust(func() {})
