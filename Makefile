@@ -25,7 +25,7 @@ run: ## serve on http://127.0.0.1:8080, with nothing else installed
 
 .PHONY: test
 test: deps ## all tests, with the race detector, on real servers, and in Chromium; PKG=./db/... ARGS='-run X'
-	$(ENV) go test -race -shuffle=on -count=1 -parallel=6 -timeout=40m $(ARGS) $(PKG)
+	$(ENV) go test -race -shuffle=on -count=1 -parallel=4 -timeout=40m $(ARGS) $(PKG)
 ifeq ($(PKG)$(ARGS),./...)
 	@$(MAKE) webtest e2e
 endif
