@@ -105,9 +105,16 @@ test("an administrator bans, lets back, closes rooms, and finds it all in the lo
   await trolls.getByText(/This account is banned/).waitFor();
   await troll.close();
 
+  let answer = () => {};
+  const held = new Promise<void>((resolve) => (answer = resolve));
+  await page.route(/AdminService\/ListUsers/, (route) => held.then(() => route.continue()));
   await page.getByRole("button", { name: "End the ban" }).click();
   await page.getByText("troll may log in again.").waitFor();
   await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  answer();
+  await page.getByRole("row", { name: /troll/ }).getByText("Banned for good").waitFor({ state: "detached" });
+  expect(await page.getByRole("dialog").count(), "dialogs, once the answer is there").toBe(0);
   await page.getByRole("link", { name: "Audit log" }).click();
   for (const action of ["close_room", "ban_user", "unban_user"]) await page.getByRole("rowheader", { name: action, exact: true }).waitFor();
   await page.getByRole("button", { name: "Verify the log" }).click();
