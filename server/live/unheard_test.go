@@ -56,9 +56,10 @@ func (l *ledger) Close(_ context.Context, _ string, c talk.Connection, grace tim
 	})
 }
 
-// presence is one that runs until the test ends, and the context that it runs in.
-func (l *ledger) presence(t *testing.T) (context.Context, *live.Presence) {
+// attended returns a ledger, and a presence on it that runs until the test ends.
+func attended(t *testing.T) (*ledger, *live.Presence) {
 	t.Helper()
+	l := &ledger{switchboard: newSwitchboard(), open: map[talk.Connection]bool{}}
 	p := live.NewPresence(live.PresenceConfig{
 		Node: "n", Nodes: l, Clock: time.Now, Grace: 30 * time.Second, Restart: func() {}, Log: slog.New(slog.DiscardHandler),
 		Seats: &talk.Seats{Outbox: talk.NewOutbox(l, nil, time.Now, slog.New(slog.DiscardHandler))},
@@ -71,7 +72,7 @@ func (l *ledger) presence(t *testing.T) (context.Context, *live.Presence) {
 		stop()
 		run.Wait()
 	})
-	return ctx, p
+	return l, p
 }
 
 // P1: what Redis did not hear it hears once it is back, at once, and somebody
@@ -79,13 +80,12 @@ func (l *ledger) presence(t *testing.T) (context.Context, *live.Presence) {
 func TestP1_what_redis_did_not_hear_is_said_again(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := &ledger{switchboard: newSwitchboard(), open: map[talk.Connection]bool{}}
-		ctx, p := l.presence(t)
-		gone := p.Attach(ctx, ada, "")
+		l, p := attended(t)
+		gone := p.Attach(t.Context(), ada, "")
 		l.set(func() { l.away = true })
 		gone(live.Parting{})
-		p.Attach(ctx, bob, "")
-		fleeting := p.Attach(ctx, bob, "")
+		p.Attach(t.Context(), bob, "")
+		fleeting := p.Attach(t.Context(), bob, "")
 		fleeting(live.Parting{})
 		time.Sleep(10 * time.Second) // synctest's clock, as below
 		l.set(func() {
@@ -121,9 +121,8 @@ func TestP1_a_logout_that_redis_did_not_hear(t *testing.T) {
 		t.Run(away.String(), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				l := &ledger{switchboard: newSwitchboard(), open: map[talk.Connection]bool{}}
-				ctx, p := l.presence(t)
-				gone := p.Attach(ctx, ada, "")
+				l, p := attended(t)
+				gone := p.Attach(t.Context(), ada, "")
 				l.set(func() { l.away = true })
 				gone(live.Parting{AtOnce: true})
 				time.Sleep(away)
@@ -147,9 +146,8 @@ func TestP1_what_closes_during_a_report_is_closed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				l := &ledger{switchboard: newSwitchboard(), open: map[talk.Connection]bool{}}
-				ctx, p := l.presence(t)
-				gone := p.Attach(ctx, ada, "")
+				l, p := attended(t)
+				gone := p.Attach(t.Context(), ada, "")
 				l.set(func() { l.reporting = func() { gone(how) } })
 				time.Sleep(4 * time.Second)
 				l.set(func() {

@@ -29,6 +29,9 @@ export class Bare {
   ) {
     const answers = browser.stdio[4] as Readable;
     answers.setEncoding("utf8").on("data", (text: string) => this.hear(text));
+    browser.once("exit", () => {
+      for (const { reject } of this.waiting.values()) reject(new Error("the browser has ended"));
+    });
   }
 
   /** start opens a browser with an empty profile. */
