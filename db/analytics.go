@@ -67,7 +67,7 @@ func (s *Store) WriteHour(ctx context.Context, u talk.Usage, activeOnDay int) er
 			return err
 		}
 		defer give()
-		return fault(ctx, s.writer().RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
+		return fault(ctx, s.writer(ctx).RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
 			if err := s.raise(ctx, tx.NewInsert().Model(&hour).On("CONFLICT (start) DO UPDATE"),
 				"peak_online", "active_users", "joins", "rooms_created", "together", "partial"); err != nil {
 				return err

@@ -18,8 +18,8 @@ import (
 type Config struct {
 	// URL is postgres://…, sqlite:PATH, sqlite://PATH, or the path of a SQLite file.
 	URL string
-	// MaxConns bounds the connections of this process. Zero means 20. SQLite
-	// has one more, which writes.
+	// MaxConns bounds the connections of this process, and is two at least. Zero
+	// means 20. SQLite has one more, which writes.
 	MaxConns int
 	// Now tells the time of changes. Nil means the database's own clock, which
 	// is what more than one node needs.
@@ -34,7 +34,7 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	c.MaxConns = cmp.Or(c.MaxConns, 20)
+	c.MaxConns = max(cmp.Or(c.MaxConns, 20), 2)
 	c.StatementTimeout = cmp.Or(c.StatementTimeout, 30*time.Second)
 	c.LockTimeout = cmp.Or(c.LockTimeout, 10*time.Second)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 5*time.Second)
@@ -56,19 +56,16 @@ var _ talk.Store = (*Store)(nil)
 // server that is away: the first query says ErrDatabaseUnavailable.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	config = config.withDefaults()
-	var d dialect
+	s := &Store{clock: config.Now, turns: &turns{}, conns: config.MaxConns} // SQLite's one writer is waited for
 	var err error
 	if isPostgres(config.URL) {
-		d, err = openPostgres(config)
+		s.turns = newTurns(share(config.MaxConns))
+		s.dialect, err = openPostgres(config, s.turns)
 	} else {
-		d, err = openSQLite(ctx, config)
+		s.dialect, err = openSQLite(ctx, config)
 	}
 	if err != nil {
 		return nil, err
-	}
-	s := &Store{dialect: d, clock: config.Now, turns: &turns{}, conns: config.MaxConns}
-	if isPostgres(config.URL) { // SQLite's one writer is waited for
-		s.turns = newTurns(config.MaxConns)
 	}
 	return s, nil
 }
@@ -85,21 +82,21 @@ func (s *Store) Kind() string { return path.Base(s.dialect.migrations()) }
 
 // Close ends every connection.
 func (s *Store) Close() error {
-	if s.reader() == s.writer() {
-		return s.writer().Close()
+	var failed error
+	for _, pool := range s.pools() {
+		failed = errors.Join(failed, pool.Close())
 	}
-	return errors.Join(s.reader().Close(), s.writer().Close())
+	return failed
 }
 
 // DB is where Bun's hooks are put, and queries that belong to nobody. On
 // SQLite it is the one connection that writes.
-func (s *Store) DB() *bun.DB { return s.writer() }
+func (s *Store) DB() *bun.DB { return s.pools()[0] }
 
 // AddQueryHook watches the queries of every pool of this store.
 func (s *Store) AddQueryHook(hook bun.QueryHook) {
-	s.writer().AddQueryHook(hook) //nolint:staticcheck // its successor returns a copy, and the pools are shared
-	if s.reader() != s.writer() {
-		s.reader().AddQueryHook(hook) //nolint:staticcheck // likewise
+	for _, pool := range s.pools() {
+		pool.AddQueryHook(hook) //nolint:staticcheck // its successor returns a copy, and the pools are shared
 	}
 }
 
@@ -133,7 +130,7 @@ type query struct {
 
 // sql puts the arguments into a statement, as Bun writes them.
 func (s *Store) sql(statement string, args ...any) string {
-	return s.writer().QueryGen().FormatQuery(statement, args...)
+	return s.DB().QueryGen().FormatQuery(statement, args...)
 }
 
 // list reads rows outside of any transaction.
@@ -144,7 +141,7 @@ func list[T any](ctx context.Context, s *Store, statement string, args ...any) (
 	}
 	defer give()
 	var rows []T
-	err = s.reader().NewRaw(statement, args...).Scan(ctx, &rows)
+	err = s.reader(ctx).NewRaw(statement, args...).Scan(ctx, &rows)
 	return rows, fault(ctx, err)
 }
 
@@ -169,7 +166,7 @@ func (s *Store) write(ctx context.Context, statement string, args ...any) (int, 
 			return err
 		}
 		defer give()
-		result, err := s.writer().NewRaw(statement, args...).Exec(ctx)
+		result, err := s.writer(ctx).NewRaw(statement, args...).Exec(ctx)
 		if err == nil {
 			changed, err = result.RowsAffected()
 		}

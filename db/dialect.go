@@ -29,9 +29,11 @@ import (
 
 // dialect is everything in which the two databases differ.
 type dialect interface {
-	// reader and writer are the pools; Postgres has one for both.
-	reader() *bun.DB
-	writer() *bun.DB
+	// pools are all there are. The first one writes.
+	pools() []*bun.DB
+	// reader and writer are the pools for a statement of ctx's.
+	reader(ctx context.Context) *bun.DB
+	writer(ctx context.Context) *bun.DB
 	// migrations is the directory of this database's migrations.
 	migrations() string
 	// begin opens a transaction at its first queries.
@@ -77,11 +79,13 @@ const endIn = time.Second
 // --- Postgres ---
 
 type postgresDialect struct {
-	db     *bun.DB
+	db     *bun.DB // of calls
+	beside *bun.DB // of what goes on aside
+	turns  *turns
 	timing *timing // of batches, which Bun's hooks do not see; nil: nobody measures
 }
 
-func openPostgres(config Config) (dialect, error) {
+func openPostgres(config Config, turns *turns) (dialect, error) {
 	conn, err := pgx.ParseConfig(config.URL)
 	if err != nil {
 		return nil, errors.New("database url: not a Postgres URL") // the cause would show it, password and all
@@ -99,19 +103,39 @@ func openPostgres(config Config) (dialect, error) {
 		"lock_timeout":                        millis(config.LockTimeout),
 		"idle_in_transaction_session_timeout": millis(config.IdleTimeout),
 	})
-	pool := stdlib.OpenDB(*conn)
-	pool.SetMaxOpenConns(config.MaxConns)
-	pool.SetMaxIdleConns(config.MaxConns)
+	calls := share(config.MaxConns)
+	return &postgresDialect{
+		db:     openPostgresPool(conn, calls, turns.move),
+		beside: openPostgresPool(conn, config.MaxConns-calls, func() {}),
+		turns:  turns,
+	}, nil
+}
+
+// openPostgresPool calls opened after each connection that is made.
+func openPostgresPool(conn *pgx.ConnConfig, conns int, opened func()) *bun.DB {
+	pool := stdlib.OpenDB(*conn, stdlib.OptionAfterConnect(func(context.Context, *pgx.Conn) error {
+		opened()
+		return nil
+	}))
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	return &postgresDialect{db: bun.NewDB(pool, pgdialect.New(), bun.WithDiscardUnknownColumns())}, nil
+	return bun.NewDB(pool, pgdialect.New(), bun.WithDiscardUnknownColumns())
 }
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-func (p *postgresDialect) reader() *bun.DB    { return p.db }
-func (p *postgresDialect) writer() *bun.DB    { return p.db }
-func (p *postgresDialect) migrations() string { return "migrations/postgres" }
-func (p *postgresDialect) locking() string    { return "FOR NO KEY UPDATE" }
+func (p *postgresDialect) reader(ctx context.Context) *bun.DB { return p.writer(ctx) }
+func (p *postgresDialect) pools() []*bun.DB                   { return []*bun.DB{p.db, p.beside} }
+func (p *postgresDialect) migrations() string                 { return "migrations/postgres" }
+func (p *postgresDialect) locking() string                    { return "FOR NO KEY UPDATE" }
+
+func (p *postgresDialect) writer(ctx context.Context) *bun.DB {
+	if isAside(ctx) {
+		return p.beside
+	}
+	return p.db
+}
 
 // The transaction's own now() is older than its locks.
 func (p *postgresDialect) clockQuery() string { return "SELECT clock_timestamp() AS now" }
@@ -177,13 +201,14 @@ func (p *postgresDialect) begin(ctx context.Context) (transaction, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pgTransaction{db: p.db, conn: conn, timing: p.timing}, nil
+	return &pgTransaction{db: p.db, conn: conn, turns: p.turns, timing: p.timing}, nil
 }
 
 type pgTransaction struct {
 	db     *bun.DB
 	conn   *sql.Conn
 	begun  bool
+	turns  *turns
 	timing *timing
 }
 
@@ -235,6 +260,9 @@ func (t *pgTransaction) send(ctx context.Context, conn *pgconn.PgConn, batch []q
 	}
 	if closed := answers.Close(); closed != nil {
 		err = closed
+	}
+	if err == nil {
+		t.turns.move()
 	}
 	done(err)
 	return err
@@ -309,12 +337,13 @@ func openSQLitePool(dsn string, conns int) (*bun.DB, error) {
 	return bun.NewDB(pool, sqlitedialect.New(), bun.WithDiscardUnknownColumns()), nil
 }
 
-func (l *sqliteDialect) reader() *bun.DB    { return l.read }
-func (l *sqliteDialect) writer() *bun.DB    { return l.write }
-func (l *sqliteDialect) migrations() string { return "migrations/sqlite" }
-func (l *sqliteDialect) locking() string    { return "" } // the one writer has everything locked
-func (l *sqliteDialect) alone() []query     { return nil }
-func (l *sqliteDialect) chaining() []query  { return nil } // likewise
+func (l *sqliteDialect) pools() []*bun.DB               { return []*bun.DB{l.write, l.read} }
+func (l *sqliteDialect) reader(context.Context) *bun.DB { return l.read }
+func (l *sqliteDialect) writer(context.Context) *bun.DB { return l.write }
+func (l *sqliteDialect) migrations() string             { return "migrations/sqlite" }
+func (l *sqliteDialect) locking() string                { return "" } // the one writer has everything locked
+func (l *sqliteDialect) alone() []query                 { return nil }
+func (l *sqliteDialect) chaining() []query              { return nil } // likewise
 
 func (l *sqliteDialect) hexed(column string) string { return "hex(" + column + ")" }
 

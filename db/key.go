@@ -55,7 +55,7 @@ func (s *Store) AddKeys(ctx context.Context, first bool, keys ...talk.StoredKey)
 		if len(rows) == 0 {
 			return nil
 		}
-		return tx.run(ctx, query{sql: s.writer().NewInsert().Model(&rows).String()})
+		return tx.run(ctx, query{sql: s.DB().NewInsert().Model(&rows).String()})
 	})
 }
 

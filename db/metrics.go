@@ -43,7 +43,7 @@ func (s *Store) measurePool(meter metric.Meter) error {
 	}
 	used, idle := stateIs("used"), stateIs("idle")
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		stats := s.pools()
+		stats := s.stats()
 		o.ObserveInt64(connections, int64(stats.InUse), used)
 		o.ObserveInt64(connections, int64(stats.Idle), idle)
 		o.ObserveInt64(limit, int64(stats.MaxOpenConnections))
@@ -58,19 +58,18 @@ func stateIs(state string) metric.MeasurementOption {
 	return metric.WithAttributeSet(attribute.NewSet(attribute.String("state", state)))
 }
 
-// pools is what there is of all pools together.
-func (s *Store) pools() sql.DBStats {
-	stats := s.writer().Stats()
-	if s.reader() == s.writer() {
-		return stats
+// stats is what there is of all pools together.
+func (s *Store) stats() sql.DBStats {
+	var all sql.DBStats
+	for _, pool := range s.pools() {
+		stats := pool.Stats()
+		all.InUse += stats.InUse
+		all.Idle += stats.Idle
+		all.MaxOpenConnections += stats.MaxOpenConnections
+		all.WaitCount += stats.WaitCount
+		all.WaitDuration += stats.WaitDuration
 	}
-	reads := s.reader().Stats()
-	stats.InUse += reads.InUse
-	stats.Idle += reads.Idle
-	stats.MaxOpenConnections += reads.MaxOpenConnections
-	stats.WaitCount += reads.WaitCount
-	stats.WaitDuration += reads.WaitDuration
-	return stats
+	return all
 }
 
 // Counting sessions costs a walk over an index, so each node spends at most a

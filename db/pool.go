@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// keptAside is how many connections calls leave to what a node must go on
-	// doing whatever calls do: to say that it lives, to hear who was revoked.
-	keptAside = 3
+	// asideConns is how many connections a node has to go on with what it must
+	// do whatever calls do: to say that it lives, to hear who was revoked.
+	asideConns = 2
 	// stuckAfter is how long nothing moves until a pool counts as run out.
 	stuckAfter = 600 * time.Millisecond
 	// stuckLeast is how long whoever comes to a pool that has run out waits still.
@@ -23,20 +23,27 @@ var errStuck = errors.New("all connections are held, and none comes back")
 
 // turns lets as many calls use connections as there are for them. A crowd
 // that gets on waits in the order of coming, for as long as its deadlines
-// last; where no connection was taken or came back for a while, whoever
-// waits hears at once that it is no use. The zero value is open to all.
+// last; where for a while no connection was opened, taken, answered or came
+// back, whoever waits hears at once that it is no use. The zero value is open
+// to all.
 type turns struct {
 	places chan struct{}
-	moved  atomic.Int64 // when one was last taken or came back, ns since 1970
+	moved  atomic.Int64 // when that last happened, ns since 1970
 }
 
+// newTurns leaves one of so many connections to what is no call, as to forget
+// old events.
 func newTurns(conns int) *turns {
-	return &turns{places: make(chan struct{}, max(conns-keptAside, (conns+1)/2))}
+	return &turns{places: make(chan struct{}, max(conns-1, (conns+1)/2))}
 }
+
+// share is how many of so many connections are for calls; the others are
+// asideConns, or one, where there are few.
+func share(conns int) int { return max(conns-asideConns, (conns+1)/2) }
 
 // take returns how to give the place back.
 func (t *turns) take(ctx context.Context) (give func(), err error) {
-	if t.places == nil || ctx.Value(asideKey{}) != nil {
+	if t.places == nil || isAside(ctx) {
 		return func() {}, nil
 	}
 	select {
@@ -63,16 +70,23 @@ func (t *turns) take(ctx context.Context) (give func(), err error) {
 }
 
 func (t *turns) taken() (give func()) {
-	t.moved.Store(time.Now().UnixNano())
+	t.move()
 	return func() {
-		t.moved.Store(time.Now().UnixNano())
+		t.move()
 		<-t.places
 	}
 }
+
+// move notes that the database did something for a call: where it is slow, it
+// is not stuck.
+func (t *turns) move() { t.moved.Store(time.Now().UnixNano()) }
 
 func (t *turns) idle() time.Duration { return time.Since(time.Unix(0, t.moved.Load())) }
 
 type asideKey struct{}
 
-// aside is for what goes on behind the calls and must not wait for them.
+// aside is for what goes on behind the calls and must not wait for them: it has
+// connections of its own, which no call that is given up can close.
 func aside(ctx context.Context) context.Context { return context.WithValue(ctx, asideKey{}, true) }
+
+func isAside(ctx context.Context) bool { return ctx.Value(asideKey{}) != nil }

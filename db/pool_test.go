@@ -12,7 +12,7 @@ import (
 
 func TestAPoolThatMovesLetsEverybodyThrough(t *testing.T) {
 	t.Parallel()
-	pool := newTurns(5) // three places
+	pool := newTurns(4) // three places
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	inside, most, done := 0, 0, 0

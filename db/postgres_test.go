@@ -3,6 +3,9 @@ package db_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -139,7 +142,7 @@ func view(t *testing.T, store *db.Store) talk.RoomView {
 
 func TestACrowdAtOneDoorHoldsOneConnection(t *testing.T) {
 	t.Parallel()
-	store := open(t, db.Config{URL: testenv.Postgres(t), MaxConns: 3})
+	store := open(t, db.Config{URL: testenv.Postgres(t), MaxConns: 5}) // two of them for calls at once
 	peopled(t, store)
 	var crowd sync.WaitGroup
 	_, err := store.Change(t.Context(), talk.Scope{Rooms: []talk.RoomID{full}}, func(*talk.State) error {
@@ -279,6 +282,114 @@ func TestABadURLIsSaidWithoutItsPassword(t *testing.T) {
 		_, err := db.Open(t.Context(), db.Config{URL: url})
 		if err == nil || len(err.Error()) > 60 {
 			t.Errorf("%q: got %v", url, err)
+		}
+	}
+}
+
+// TestASlowDatabaseIsWaitedFor: opening a connection and two batches take
+// longer, all together, than a pool may stand still. Whoever waits for the
+// one connection behind them is not told that the pool is stuck.
+func TestASlowDatabaseIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	dsn := testenv.Postgres(t)
+	peopled(t, open(t, db.Config{URL: dsn}))
+	slow := open(t, db.Config{URL: delayed(t, dsn, 250*time.Millisecond), MaxConns: 2}) // one of them for calls
+	var all sync.WaitGroup
+	for room, by := range map[talk.RoomID]talk.UserID{full: ada, other: eve} { // one room's calls would wait elsewhere
+		all.Go(func() {
+			if err := edit(t.Context(), slow, room, by, "Another name"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestCallsThatAreGivenUpCloseNoConnectionOfTheNode: by the connection that is
+// left a node goes on to say that it lives, however many others are made anew.
+func TestCallsThatAreGivenUpCloseNoConnectionOfTheNode(t *testing.T) {
+	t.Parallel()
+	dsn := testenv.Postgres(t)
+	store, watch := open(t, db.Config{URL: dsn}), open(t, db.Config{URL: dsn})
+	peopled(t, watch)
+	if _, err := store.Renew(t.Context(), "node", true); err != nil {
+		t.Fatal(err)
+	}
+	var ours int
+	if err := watch.DB().NewRaw(others).Scan(t.Context(), &ours); err != nil {
+		t.Fatal(err)
+	}
+	_, err := watch.Change(t.Context(), talk.Scope{Rooms: []talk.RoomID{full}}, func(*talk.State) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if err := edit(ctx, store, full, ada, "Another name"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a call that waits: %v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Renew(t.Context(), "node", false); err != nil {
+		t.Fatal(err)
+	}
+	if left := count(t, watch, fmt.Sprintf("SELECT count(*) FROM pg_stat_activity WHERE pid = %d", ours)); left != 1 {
+		t.Error("the node's connection is gone")
+	}
+}
+
+// others are the connections to this database but one's own.
+const others = `
+	SELECT pid
+	FROM pg_stat_activity
+	WHERE datname = current_database()
+	  AND pid <> pg_backend_pid()
+	  AND backend_type = 'client backend'`
+
+// delayed is the database behind a wire on which what is sent takes a while.
+func delayed(t *testing.T, dsn string, by time.Duration) string {
+	t.Helper()
+	at, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := at.Host
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", behind)
+			if err != nil {
+				_ = near.Close()
+				return
+			}
+			go pass(near, far, 0)
+			go pass(far, near, by)
+		}
+	}()
+	at.Host, at.RawQuery = listener.Addr().String(), "sslmode=disable"
+	return at.String()
+}
+
+// pass hands on what comes, each time after a while, until either side ends.
+func pass(to, from net.Conn, by time.Duration) {
+	defer func() { _, _ = to.Close(), from.Close() }()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		<-time.After(by)
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
 		}
 	}
 }

@@ -218,7 +218,7 @@ type mark struct {
 }
 
 func (s *Store) sqlNamed(statement string, args mark) string {
-	return s.writer().QueryGen().FormatQuery(statement, args)
+	return s.DB().QueryGen().FormatQuery(statement, args)
 }
 
 // matching is the filter of a list, without its page.

@@ -96,7 +96,7 @@ func (s *Store) Rotate(ctx context.Context, id talk.SessionID, from int64, now t
 			return err
 		}
 		defer give()
-		return s.writer().NewRaw(`
+		return s.writer(ctx).NewRaw(`
 			UPDATE sessions
 			SET generation = generation + 1,
 				rotated_at = ?0,

@@ -28,7 +28,7 @@ func (c *change) write(ctx context.Context, w *talk.Writes) (talk.Told, error) {
 	c.writeSessions(&batch, w)
 	var ids []idRow
 	if len(events) > 0 {
-		batch.add(c.writer().NewInsert().Model(&events).Returning("id").String(), &ids)
+		batch.add(c.DB().NewInsert().Model(&events).Returning("id").String(), &ids)
 	}
 	if err := c.tx.commit(ctx, batch...); err != nil {
 		return talk.Told{}, err
@@ -47,7 +47,7 @@ type batch []query
 
 func (b *batch) add(sql string, into any) { *b = append(*b, query{sql, into}) }
 
-func (c *change) insert(b *batch, rows any) { b.add(c.writer().NewInsert().Model(rows).String(), nil) }
+func (c *change) insert(b *batch, rows any) { b.add(c.DB().NewInsert().Model(rows).String(), nil) }
 
 func (c *change) writeUsers(b *batch, w *talk.Writes) {
 	if rows := rowsOf(w.NewUsers, func(u *talk.UserState) userRow { return userRowOf(&u.Account) }); len(rows) > 0 {
@@ -59,7 +59,7 @@ func (c *change) writeUsers(b *batch, w *talk.Writes) {
 			continue
 		}
 		row := userRowOf(&u.Account)
-		b.add(c.writer().NewUpdate().Model(&row).ExcludeColumn("created_at").WherePK().String(), nil)
+		b.add(c.DB().NewUpdate().Model(&row).ExcludeColumn("created_at").WherePK().String(), nil)
 	}
 }
 
@@ -72,7 +72,7 @@ func (c *change) writeRooms(b *batch, w *talk.Writes) {
 	}
 	for _, r := range w.Rooms {
 		row := roomRowOf(r)
-		b.add(c.writer().NewUpdate().Model(&row).ExcludeColumn("slug", "created_at").WherePK().String(), nil)
+		b.add(c.DB().NewUpdate().Model(&row).ExcludeColumn("slug", "created_at").WherePK().String(), nil)
 	}
 	if rows := rowsOf(w.NewRooms, roomRowOf); len(rows) > 0 {
 		c.insert(b, &rows)
