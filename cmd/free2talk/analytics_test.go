@@ -90,6 +90,19 @@ func (c *chronicler) until(rooms int) {
 	})
 }
 
+// settled is how many rooms were opened, of those that a step finds.
+func (c *chronicler) settled() (rooms int) {
+	c.t.Helper()
+	events, err := c.History.EventsAfter(c.t.Context(), talk.Mark{}, 500)
+	must(c.t, err)
+	for _, e := range events {
+		if _, created := e.Fact.(talk.RoomCreated); created && e.Settled {
+			rooms++
+		}
+	}
+	return rooms
+}
+
 // report is all of the last day, and of the next hours.
 func (c *chronicler) report(interval time.Duration) talk.Report {
 	c.t.Helper()
@@ -233,7 +246,8 @@ func TestAnalytics_when_redis_is_lost(t *testing.T) {
 	open()
 	open()
 	// By the events' own clock, which has not moved, these are of the first hour, which is over by the other clock and
-	// written down again each time: what is higher counts.
+	// written down again each time: what is higher counts, so both are to be found at once.
+	w.eventually(10*time.Second, "nothing that commits later can come before them", func() bool { return c.settled() == 3 })
 	var points []talk.Usage
 	w.eventually(10*time.Second, "gathering goes on", func() bool {
 		c.step(0)
