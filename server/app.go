@@ -28,6 +28,12 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 const permissionsPolicy = "microphone=(self), camera=(), display-capture=(), geolocation=(), payment=(), usb=(), " +
 	"serial=(), bluetooth=(), midi=(), hid=(), browsing-topics=()"
 
+// firstRooms has a browser ask for the first page of rooms together with the
+// app's script, which shows it (RFC 8288, and `first` in client/web/app/src/backend.ts).
+// A reply that nobody takes costs no more than that.
+const firstRooms = "</free2talk.v1.RoomService/ListRooms?connect=v1&encoding=proto&base64=1&message=>; " +
+	"rel=preload; as=fetch; crossorigin=anonymous"
+
 const (
 	// hashedAssets is where files lie whose names change with what is in them.
 	hashedAssets  = "assets/"

@@ -35,6 +35,9 @@ func (s *Server) newPages(files fs.FS) (http.Handler, error) {
 		if app != nil && (file == nil || file == app.index) {
 			w.Header().Add("Vary", "Accept") // the same path is a page for some, and for others not
 		}
+		if file != nil && file == app.index && r.URL.Path == "/" && r.URL.RawQuery == "" {
+			w.Header().Set("Link", firstRooms)
+		}
 		if file != nil {
 			file.ServeHTTP(w, r)
 			return

@@ -33,18 +33,25 @@ async function loaded(): Promise<Map<string, number>> {
   return bytes;
 }
 
-/** watch runs in the page, and has its title say when it was of use: once no task has been long for a second. */
+/**
+ * watch runs in the page, and has its title say when it was of use: once it was parsed, something was painted, the rooms were
+ * there, and the last task that was long had ended before a quiet second (https://web.dev/articles/tti). It does nothing
+ * before that time is over.
+ */
 function watch(): void {
   const ends: number[] = [];
   new PerformanceObserver((list) => {
-    for (const task of list.getEntries()) ends.push(task.startTime + task.duration);
+    for (const { startTime, duration } of list.getEntries()) ends.push(startTime + duration);
   }).observe({ type: "longtask", buffered: true });
-  new MutationObserver((_, seen) => {
-    if (!document.querySelector('[aria-label="Open rooms"] li')) return;
-    seen.disconnect();
-    ends.push(performance.now());
-    setTimeout(() => (document.title = `interactive ${Math.max(...ends)}`), 1000);
-  }).observe(document, { childList: true, subtree: true });
+  const look = () => {
+    const [rooms] = performance.getEntriesByName("rooms");
+    const [painted] = performance.getEntriesByName("first-contentful-paint");
+    const [page] = performance.getEntriesByType("navigation") as PerformanceNavigationTiming[];
+    const last = Math.max(rooms?.startTime ?? Infinity, painted?.startTime ?? Infinity, page?.domContentLoadedEventEnd ?? Infinity, ...ends);
+    if (performance.now() - last > 1000) document.title = `interactive ${last}`;
+    else setTimeout(look, 1000);
+  };
+  setTimeout(look, 3000);
 }
 
 /** counted counts what comes, by address. */

@@ -17,6 +17,7 @@ app.start();
 void Promise.all([app.report(i18n.start()), app.rooms()]).then(() => {
   const target = document.getElementById("app");
   if (!target) throw new Error("the page has no place for the app");
+  target.replaceChildren();
   mount(App, { target });
 });
 

@@ -14,7 +14,7 @@ import {
   unreachable,
 } from "@free2talk/client";
 import { SvelteMap } from "svelte/reactivity";
-import { api } from "../backend";
+import { api, firstRooms } from "../backend";
 import { toDate } from "../format";
 import { i18n } from "../i18n/index.svelte";
 import { complain } from "../problems";
@@ -59,7 +59,15 @@ class App {
     api.session.subscribe((state) => void this.report(this.follow(state)));
     void this.restore();
     // The rooms are asked for before the page is drawn; the page goes on following them.
-    if (router.route.page === "lobby") this.watchLobby()();
+    if (router.route.page !== "lobby") return;
+    this.watchLobby()();
+    if (location.pathname === "/" && !location.search) void this.begin();
+  }
+
+  // Nobody misses the first rooms where they cannot be had: the stream brings all.
+  private async begin(): Promise<void> {
+    const page = await this.quietly(firstRooms);
+    if (page) this.lobby.begin(page.rooms, page.totalSize);
   }
 
   /**

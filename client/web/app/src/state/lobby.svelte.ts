@@ -68,20 +68,21 @@ export function shows(card: Card, filter: Filter, query = fold(filter.query?.tri
 export class Lobby {
   /** What is shown, in order. */
   shown = $state.raw<readonly Card[]>([]);
-  /** How many rooms are open. */
-  total = $state(0);
+  /** How many rooms pass the filter. */
+  count = $state(0);
   /** The languages spoken in them, with in how many, most first. */
   languages = $state.raw<readonly (readonly [tag: string, rooms: number])[]>([]);
-  /** Whether the first snapshot is here. */
+  /** Whether there is something to show: the first rooms, or the first snapshot. */
   ready = $state(false);
 
-  /** Resolves when it is. */
+  /** Resolves when there is. */
   readonly arrived: Promise<void>;
   private arrive = () => {};
 
   private filter: Filter = { sort: "popular" };
   private cards = new Map<string, Card>();
   private fresh: Map<string, Card> | undefined; // a snapshot that is still arriving
+  private later = 0; // how many rooms are open that only the snapshot will bring
   private queue: LobbyEvent[] = [];
   private scheduled = false;
   private lastOrder = 0;
@@ -100,6 +101,15 @@ export class Lobby {
   choose(filter: Filter): void {
     this.filter = filter;
     this.order();
+    this.list();
+  }
+
+  /** begin shows the first rooms of so many, before the stream brings all of them. */
+  begin(rooms: readonly Room[], open: number): void {
+    if (this.ready) return;
+    for (const room of rooms) this.cards.set(room.id, new Card(room));
+    this.later = Math.max(0, open - rooms.length);
+    this.start();
     this.list();
   }
 
@@ -166,10 +176,15 @@ export class Lobby {
     if (!last) return false;
     this.cards = this.fresh;
     this.fresh = undefined;
+    this.later = 0;
+    this.start();
+    return true;
+  }
+
+  private start(): void {
     this.ready = true;
     this.arrive();
     this.order();
-    return true;
   }
 
   private order(): void {
@@ -189,7 +204,7 @@ export class Lobby {
       if (shows(card, this.filter, query)) shown.push(card);
     }
     shown.sort(this.filter.sort === "newest" ? newest : popular);
-    this.total = this.cards.size;
+    this.count = shown.length + (shown.length === this.cards.size ? this.later : 0);
     this.shown = shown;
     this.languages = [...spoken].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
   }
