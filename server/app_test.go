@@ -192,6 +192,21 @@ func TestAppIsGuarded(t *testing.T) {
 	}
 }
 
+// The first rooms are asked for with the page of the lobby, and with no other.
+func TestAppAsksForTheFirstRooms(t *testing.T) {
+	t.Parallel()
+	e := newAppEdge(t)
+	for path, asks := range map[string]bool{"/": true, "/?level=beginner": false, "/rooms/1": false, "/login": false, "/favicon.svg": false} {
+		link := e.do(http.MethodGet, path, nil, asBrowser).header.Get("Link")
+		if (link != "") != asks {
+			t.Errorf("%s: Link is %q", path, link)
+		}
+	}
+	if link := e.do(http.MethodGet, "/", nil).header.Get("Link"); link != "" {
+		t.Errorf("to who wants no page: %q", link)
+	}
+}
+
 func TestAppMustBeWhole(t *testing.T) {
 	t.Parallel()
 	for name, files := range map[string]fs.FS{

@@ -82,6 +82,37 @@ test("a first visit is small", async () => {
   expect(total).toBeLessThan(100_000);
 });
 
+test("the first rooms come with the page, once, and are shown before the stream of all of them", async () => {
+  const many = await Server.start();
+  const browser = await launch();
+  try {
+    for (let n = 0; n < 25; n++) {
+      const { accessToken } = await many.register(`host${n}`);
+      await many.call("RoomService/CreateRoom", { name: `Room ${n}`, languages: ["es"], capacity: 4 }, accessToken);
+    }
+    const visitor = await person(browser);
+    const page = await visitor.context.newPage();
+    await page.route("**/WatchRooms", () => {}); // which is never answered
+    await page.goto(many.url);
+    await page.getByText("25 rooms").waitFor();
+    await cards(page).getByText("Room 24").waitFor();
+    const asked = await page.evaluate(() =>
+      (performance.getEntriesByType("resource") as PerformanceResourceTiming[])
+        .filter(({ name }) => name.includes("/ListRooms"))
+        .map(({ initiatorType }) => initiatorType),
+    );
+    expect(asked).toEqual(["link"]);
+    // Whoever comes with a filter is shown what the stream brings.
+    await page.goto(`${many.url}/?level=beginner`);
+    await page.getByLabel("Search rooms").waitFor();
+    expect(await cards(page).count()).toBe(0);
+    expect(visitor.complaints).toEqual([]);
+  } finally {
+    await browser.close();
+    await many.dispose();
+  }
+}, 60_000);
+
 // The time is printed and not judged: it is the machine's as much as the page's.
 test("a first visit is soon of use", async () => {
   const bare = await Bare.start();
