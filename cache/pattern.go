@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,6 +67,38 @@ func (r *Redis) invalidate(ctx context.Context, pattern string) (int, error) {
 		err = r.cache.insist(ctx, command("publish", r.keys.invalidations(), everything))
 	}
 	return int(dropped.Load()), err
+}
+
+// Holds says of how many keys Redis holds a value now. It is for
+// administrators: it waits for a Redis that misses time-outs.
+func (r *Redis) Holds(ctx context.Context, keys ...talk.Key) (held int, err error) {
+	for chunk := range slices.Chunk(keys, forgetAtOnce) {
+		n, err := r.holds(ctx, r.cache.insist, chunk...)
+		if held += n; err != nil {
+			return held, fmt.Errorf("look for %d entries: %w", len(keys), err)
+		}
+	}
+	return held, nil
+}
+
+func (r *Redis) holds(ctx context.Context, do func(context.Context, ...*call) error, keys ...talk.Key) (held int, err error) {
+	calls := make([]*call, len(keys))
+	for i, key := range keys {
+		calls[i] = command("getrange", r.keys.entry(key), 0, 0)
+	}
+	if err := do(ctx, calls...); err != nil {
+		return 0, err
+	}
+	for _, c := range calls {
+		tag, err := c.reply.Text()
+		if errors.Is(c.err(), errAway) {
+			return held, c.err()
+		}
+		if err == nil && tag == string(tagValue) { // what is of another type is no value
+			held++
+		}
+	}
+	return held, nil
 }
 
 // sweep unlinks what matches on one master. It walks before it unlinks, many

@@ -145,12 +145,8 @@ func (t *Typed[T]) GetAll(ctx context.Context, keys []talk.Key) (map[talk.Key]T,
 
 // Exists reports whether Redis holds a value of key now. It loads nothing.
 func (t *Typed[T]) Exists(ctx context.Context, key talk.Key) (bool, error) {
-	c := command("getrange", t.redis.keys.entry(key), 0, 0)
-	if err := t.redis.cache.do(ctx, c); err != nil {
-		return false, err
-	}
-	tag, err := c.reply.Text()
-	return tag == string(tagValue), err
+	n, err := t.redis.holds(ctx, t.redis.cache.do, key)
+	return n == 1, err
 }
 
 // Invalidate makes the next reads of keys load them again: see [Redis.Forget].

@@ -246,6 +246,10 @@ func exists(t *testing.T, r *Redis) {
 	_, _, err := c.Get(t.Context(), "room:none")
 	check(t, err)
 	equal(t, "an absence", there("room:none"), false)
+	check(t, raw(r).RPush(t.Context(), r.keys.entry("room:wrong"), "x").Err())
+	held, err := r.Holds(t.Context(), roomA, "room:none", "room:wrong", "room:never")
+	check(t, err)
+	equal(t, "held", held, 1)
 }
 
 func timeToLive(t *testing.T, r *Redis) {

@@ -261,7 +261,7 @@ func (n *node) openServer(ctx context.Context) (err error) {
 	limiter, limits := cache.NewLimiter(n.redis, n.presence.Live), n.limits()
 	admin := &talk.Admin{
 		Store: n.store, Outbox: n.outbox, Clock: n.clock.Now, Revoked: n.revoked, Uses: n.uses,
-		Flush: n.redis.InvalidatePattern, Reader: reader, Desk: limiter,
+		Flush: n.redis.InvalidatePattern, Holds: n.redis.Holds, Reader: reader, Desk: limiter,
 	}
 	n.analytics = &talk.Analytics{
 		History: n.store, Tallies: cache.NewTallies(n.redis), Chronicle: n.store, Mine: n.presence.First,

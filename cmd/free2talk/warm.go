@@ -31,10 +31,10 @@ func (n *node) warm(ctx context.Context) {
 	took := time.Since(began)
 	n.redis.Warmed(took)
 	if err != nil {
-		n.log.Warn("warmed in part", "rooms", rooms, "people", people, "took", took, "error", err)
+		n.log.Warn("warmed in part", "rooms", len(rooms), "people", len(people), "took", took, "error", err)
 		return
 	}
-	n.log.Info("warm", "open", n.lobby.Size(), "rooms", rooms, "people", people, "took", took)
+	n.log.Info("warm", "open", n.lobby.Size(), "rooms", len(rooms), "people", len(people), "took", took)
 }
 
 // cached waits until what is read is kept.

@@ -19,6 +19,8 @@ type Admin struct {
 	// Flush drops what caches hold under keys that match a pattern, and says how
 	// many there were; nil: there are no caches.
 	Flush func(ctx context.Context, pattern string) (int, error)
+	// Holds says of how many keys the cache that all nodes share holds a value.
+	Holds func(ctx context.Context, keys ...Key) (int, error)
 	Desk  LimitDesk
 }
 
@@ -251,10 +253,20 @@ func (s *Admin) ResetLimit(ctx context.Context, by UserID, limit Limit, key stri
 }
 
 // WarmCache reads the most popular open rooms and everybody in them through the
-// caches, and says how many rooms and people.
+// caches, and says how many rooms and people of these all nodes find there now.
 func (s *Admin) WarmCache(ctx context.Context, by UserID) (rooms, people int, err error) {
 	if err := s.do(ctx, act{by, "warm_cache", "", nil}, Scope{}, func(*State) error { return nil }); err != nil {
 		return 0, 0, err
 	}
-	return (&Warmer{List: s.Store.Rooms, Reader: s.Reader}).Warm(ctx)
+	roomKeys, userKeys, err := (&Warmer{List: s.Store.Rooms, Reader: s.Reader}).Warm(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	if rooms, err = s.Holds(ctx, roomKeys...); err == nil {
+		people, err = s.Holds(ctx, userKeys...)
+	}
+	if err != nil && ctx.Err() == nil {
+		err = ErrBusy.Because(err)
+	}
+	return rooms, people, err
 }

@@ -15,11 +15,11 @@ type Warmer struct {
 	Reader Reader
 }
 
-// Warm reads the most popular open rooms and everybody in them, and says how
-// many rooms and people it came to before it was done, or failed.
-func (w *Warmer) Warm(ctx context.Context) (rooms, people int, err error) {
+// Warm reads the most popular open rooms and everybody in them, and returns the
+// keys of those that it came to before it was done, or failed.
+func (w *Warmer) Warm(ctx context.Context) (rooms, people []Key, err error) {
 	query := RoomQuery{Order: Popular, Size: 100}
-	for rooms < warmRooms {
+	for len(rooms) < warmRooms {
 		page, err := w.List(ctx, query)
 		if err != nil {
 			return rooms, people, err
@@ -32,7 +32,7 @@ func (w *Warmer) Warm(ctx context.Context) (rooms, people int, err error) {
 			if err != nil {
 				return rooms, people, err
 			}
-			rooms, people = rooms+1, people+seated
+			rooms, people = append(rooms, RoomKey(page.Rooms[i].ID)), append(people, seated...)
 		}
 		if query.After = page.Next; page.Next == nil {
 			break
@@ -41,17 +41,22 @@ func (w *Warmer) Warm(ctx context.Context) (rooms, people int, err error) {
 	return rooms, people, nil
 }
 
-func (w *Warmer) room(ctx context.Context, id RoomID) (int, error) {
+// room reads a room and everybody in it, and returns their keys.
+func (w *Warmer) room(ctx context.Context, id RoomID) ([]Key, error) {
 	view, err := w.Reader.Room(ctx, id)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	seated := make([]UserID, 0, len(view.Participants))
 	for i := range view.Participants {
 		seated = append(seated, view.Participants[i].User.ID)
 	}
 	people, err := w.Reader.Users(ctx, seated)
-	return len(people), err
+	keys := make([]Key, 0, len(people))
+	for i := range people {
+		keys = append(keys, UserKey(people[i].ID))
+	}
+	return keys, err
 }
 
 // Ahead fetches what is likely to be asked for next, when there is nothing
