@@ -57,6 +57,8 @@ export default defineConfig({
     target: "es2022",
     // The server's policy of contents allows no data: addresses.
     assetsInlineLimit: 0,
+    // Every browser that the target asks for but old ones of two makers knows modulepreload; there a page is a moment later.
+    modulePreload: { polyfill: false },
     reportCompressedSize: false,
     rolldownOptions: { output: { codeSplitting: { groups: [{ name: "index", test: (id) => first.has(id) }] } } },
   },

@@ -1,5 +1,7 @@
 // Where the person is, by the address. Links are plain <a href>; clicks on them are caught once, at the document.
 
+import { untrack } from "svelte";
+
 /** Route is a page and what the address says of it. */
 export type Route =
   | { page: "lobby" }
@@ -83,6 +85,7 @@ class Router {
   /** refine changes the query of the page, without a new entry in the history. */
   refine(query: URLSearchParams): void {
     const text = query.toString();
+    if (text === untrack(() => this.query).toString()) return;
     history.replaceState({}, "", text ? `?${text}` : location.pathname);
     this.query = query;
   }

@@ -47,11 +47,20 @@ class App {
   /** Whether the dialog that opens a room is open. */
   creating = $state(false);
 
+  /** Resolves when the page is on the screen for the first time. */
+  readonly drawn: Promise<void>;
+  private draws = () => {};
+  private opening: Promise<void> | undefined; // what the lobby's stream waits for
+
   private sessionId: string | undefined;
   private personal: AbortController | undefined;
   private lobbyStream: AbortController | undefined;
   private lobbyTimer: ReturnType<typeof setTimeout> | undefined;
   private leaving = false;
+
+  constructor() {
+    this.drawn = new Promise((resolve) => (this.draws = resolve));
+  }
 
   /** start begins everything that goes on for as long as the page lives. */
   start(): void {
@@ -60,8 +69,11 @@ class App {
     void this.restore();
     // The rooms are asked for before the page is drawn; the page goes on following them.
     if (router.route.page !== "lobby") return;
+    const first = location.pathname === "/" && !location.search;
+    if (first) void this.begin();
+    this.rooms = Promise.race([this.lobby.arrived, new Promise<void>((late) => setTimeout(late, atOnce))]);
+    if (first) this.opening = this.rooms.then(() => (this.lobby.ready ? this.drawn : undefined));
     this.watchLobby()();
-    if (location.pathname === "/" && !location.search) void this.begin();
   }
 
   // Nobody misses the first rooms where they cannot be had: the stream brings all.
@@ -74,8 +86,13 @@ class App {
    * rooms resolves when the rooms are here, or do not come at once: drawing takes long on a slow machine, and would hold up
    * the lock by which one tab asks for them, and the answer; and then there would be all of them to draw.
    */
-  async rooms(): Promise<void> {
-    if (router.route.page === "lobby") await Promise.race([this.lobby.arrived, new Promise((late) => setTimeout(late, atOnce))]);
+  rooms: Promise<void> = Promise.resolve();
+
+  /** draw begins what is asked for once the page is there, for whatever is asked for takes its time from drawing. */
+  draw(): void {
+    const drawn = () => setTimeout(this.draws);
+    if (document.hidden) drawn(); // there are no frames
+    else requestAnimationFrame(drawn);
   }
 
   /** report puts up a note where something fails that nobody waits for. */
@@ -284,6 +301,7 @@ class App {
 
   private async follows(signal: AbortSignal): Promise<void> {
     try {
+      await this.opening;
       for await (const event of api.watchRooms({}, { signal })) this.lobby.take(event);
     } catch (error) {
       if (signal.aborted) return;
