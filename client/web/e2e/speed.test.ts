@@ -122,7 +122,9 @@ test("a first visit is soon of use", async () => {
       const said = await bare.visit(server.url, 4, `(${watch.toString()})()`, "interactive ");
       times.push(Number(said.split(" ")[1]));
     }
-    console.log(`interactive: ${times.map((t) => t.toFixed(0)).join(", ")} ms`);
+    // The figure is the median, as of Lighthouse's own runs (https://github.com/GoogleChrome/lighthouse/blob/main/docs/variability.md).
+    const median = times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)];
+    console.log(`interactive: ${median?.toFixed(0)} ms, the median of ${times.map((t) => t.toFixed(0)).join(", ")}`);
     expect(Math.min(...times)).toBeGreaterThan(0);
   } finally {
     await bare.close();
