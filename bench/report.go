@@ -91,7 +91,7 @@ By %[1]sgo run ./bench -only reads -profiles DIR%[1]s, on the machine above.
 - **G6**: the load is part of the whole machine, and takes as much for each side; the original asks for no token. A handler that does nothing,
   beside it, is as far as any handler of Connect's can come there.
 - **G9**: three fifths are the system call that writes one delivery to one connection, the same for both sides.
-- **G12 over h2c**: 4 KB are net/http's buffer of a handler, 8 the stack of the stream's goroutine, the rest what the heap's spans leave empty.
+- **G12 over h2c**: 4 KB are net/http's buffer of a handler, 4 the stack of the stream's goroutine, the rest what the heap's spans leave empty.
 - **G13**: a connect and a disconnect are thirteen commands in two scripts; what they keep lets a dead node's people be found without a walk.
 - **G14**: with 64 callers at once a trip is shared by nearly all of them, and is a quarter of a decision; the rest is two visits to the node's
   own log, waking the caller, and spelling six arguments.

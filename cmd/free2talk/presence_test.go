@@ -43,7 +43,6 @@ func (h *hearing) all() []string {
 	return append([]string(nil), h.lines...)
 }
 
-// await returns once line was heard, after the first from lines.
 // begins waits for the first line, and reports whether there was one.
 func (h *hearing) begins() bool {
 	for {
@@ -57,6 +56,7 @@ func (h *hearing) begins() bool {
 	}
 }
 
+// await returns once line was heard, after the first from lines.
 func (h *hearing) await(within time.Duration, from int, line string) int {
 	h.t.Helper()
 	late := time.After(within)
