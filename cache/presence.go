@@ -218,17 +218,9 @@ func (c *Connections) Report(ctx context.Context, shard int, node string, live [
 // away the second time: it may have come between the node's count and now, or be
 // about to go.
 func (c *Connections) replace(ctx context.Context, shard int, node string, own []talk.Connection) error {
-	members := command("smembers", c.redis.keys.presence(shard)+"node:"+node)
-	if err := c.redis.presence.do(ctx, members); err != nil {
-		return err
-	}
-	known, err := members.texts()
+	extra, err := c.members(ctx, c.redis.keys.presence(shard)+"node:"+node)
 	if err != nil {
 		return err
-	}
-	extra := map[string]struct{}{}
-	for _, member := range known {
-		extra[member] = struct{}{}
 	}
 	var calls []*call
 	for _, conn := range own {
@@ -255,6 +247,29 @@ func (c *Connections) replace(ctx context.Context, shard int, node string, own [
 		c.redis.metrics.repairs.Add(ctx, int64(len(part)))
 	}
 	return nil
+}
+
+// members are those of a set, read step by step: a node may have so many that
+// reading them at once would hold Redis up. One that comes or goes meanwhile may
+// be among them or not.
+func (c *Connections) members(ctx context.Context, set string) (map[string]struct{}, error) {
+	members := map[string]struct{}{}
+	for cursor := "0"; ; {
+		step := command("sscan", set, cursor, "count", scanCount)
+		if err := c.redis.presence.do(ctx, step); err != nil {
+			return nil, err
+		}
+		next, found, err := step.scanned()
+		if err != nil {
+			return nil, err
+		}
+		for _, member := range found {
+			members[member] = struct{}{}
+		}
+		if cursor = next; cursor == "0" {
+			return members, nil
+		}
+	}
 }
 
 // doubt notes what only Redis has of a node, and returns what it was last time.
@@ -346,14 +361,32 @@ func (c *call) texts() ([]string, error) {
 		return nil, err
 	}
 	all, err := c.reply.Slice()
-	if err != nil {
-		return nil, err
+	return asTexts(all), err
+}
+
+// scanned returns the cursor and the strings of a reply to a step of SCAN's kind.
+func (c *call) scanned() (next string, found []string, err error) {
+	if err := c.err(); err != nil {
+		return "", nil, err
 	}
+	reply, err := c.reply.Slice()
+	if err != nil {
+		return "", nil, err
+	}
+	if len(reply) == 2 {
+		if all, ok := reply[1].([]any); ok {
+			return fmt.Sprint(reply[0]), asTexts(all), nil
+		}
+	}
+	return "", nil, fmt.Errorf("a step of a scan answered %T", c.reply.Val())
+}
+
+func asTexts(all []any) []string {
 	texts := make([]string, len(all))
 	for i, one := range all {
 		texts[i] = fmt.Sprint(one)
 	}
-	return texts, nil
+	return texts
 }
 
 // presence is in front of everything of a shard.

@@ -48,6 +48,7 @@ func TestConnections(t *testing.T) {
 			"a dead node's people leave":                   deadNodes,
 			"what Redis lost is put right, and not before": lostReports,
 			"what comes while its node reports stays":      lateReports,
+			"a node of very many is put right too":         longReports,
 			"people are listed page by page":               pages,
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -267,6 +268,41 @@ func lateReports(t *testing.T, c *Connections, _ *flips) {
 	equal(t, "left", left, 1)
 	report() // for the second time without it: it is gone, and nobody said so
 	leaves(t, c, "ada", lostGrace)
+}
+
+// A node has more connections than Redis tells in one step; Redis loses one of
+// them, and has one that the node does not know.
+func longReports(t *testing.T, c *Connections, _ *flips) {
+	shard := talk.PresenceShard("ada")
+	own := []talk.Connection{{User: "ada", ID: "1"}}
+	for i := 0; len(own) < 2*scanCount+2; i++ {
+		if user := talk.UserID(fmt.Sprint("user", i)); talk.PresenceShard(user) == shard {
+			own = append(own, talk.Connection{User: user, ID: "1"})
+		}
+	}
+	stranger := own[len(own)-1]
+	own = own[:len(own)-1]
+	report := func() bool {
+		t.Helper()
+		whole, err := c.Report(t.Context(), shard, "n1", []string{"n1"}, own)
+		check(t, err)
+		return whole
+	}
+	report()
+	equal(t, "whole", report(), true)
+	set := c.redis.keys.presence(shard) + "node:n1"
+	check(t, raw(c.redis).SRem(t.Context(), set, "ada 1").Err())
+	report()
+	equal(t, "whole once she is put back", report(), true)
+	check(t, raw(c.redis).SAdd(t.Context(), set, string(stranger.User)+" 1").Err())
+	report()
+	report()
+	equal(t, "whole once the stranger is taken away", report(), true)
+	known, err := c.members(t.Context(), set)
+	check(t, err)
+	equal(t, "known", len(known), len(own))
+	_, there := known["ada 1"]
+	equal(t, "ada is known", there, true)
 }
 
 func pages(t *testing.T, c *Connections, _ *flips) {

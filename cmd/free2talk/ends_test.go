@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -176,6 +177,7 @@ func TestD1_P4_a_rolling_restart_is_noticed_by_nobody(t *testing.T) {
 	ada := w.person()
 	room := w.room(ada, 3)
 	var offline, moved atomic.Int64
+	var how atomic.Value // she was shown offline
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	patient := client.Retries{Tries: 50, Base: 20 * time.Millisecond, Longest: time.Second}
@@ -193,6 +195,7 @@ func TestD1_P4_a_rolling_restart_is_noticed_by_nobody(t *testing.T) {
 			for _, p := range append(event.GetSnapshot().GetPresences(), event.GetPresenceChanged().GetPresence()) {
 				if err == nil && p != nil && !p.GetOnline() {
 					offline.Add(1)
+					how.Store(fmt.Sprintf("%v, in a %T", p, event.GetEvent()))
 				}
 			}
 		}
@@ -215,7 +218,7 @@ func TestD1_P4_a_rolling_restart_is_noticed_by_nobody(t *testing.T) {
 	testenv.Record(t, testenv.Figure{Row: "P4", What: "shown offline, or without their seat", Bad: offline.Load() + moved.Load(), Of: 1, Each: "rolling restarts of three nodes"})
 	s.intact()
 	if offline.Load() > 0 || moved.Load() > 0 {
-		t.Errorf("she was shown offline %d times, and lost her seat %d times", offline.Load(), moved.Load())
+		t.Errorf("she was shown offline %d times (%v), and lost her seat %d times", offline.Load(), how.Load(), moved.Load())
 	}
 	resumed, open := 0, 0
 	for i, w := range s.watchers {

@@ -210,6 +210,26 @@ func TestP2_who_is_here_is_online_without_redis(t *testing.T) {
 	}
 }
 
+// P2, P4: a node that has just started is asked by somebody who watches, while
+// Redis misses a time-out: who is online is not said to be offline.
+func TestP4_a_watch_begins_with_what_is_known(t *testing.T) {
+	t.Parallel()
+	s := newSwitchboard()
+	s.online[ada], s.away = true, true
+	p := s.presence(nil)
+	time.AfterFunc(50*time.Millisecond, func() { s.set(func() { s.away = false }) })
+	first, w, err := p.Watch(t.Context(), []talk.UserID{ada, bob})
+	if err != nil || len(first) != 2 || !first[0].Online || first[0].Stale || first[1].Online || first[1].Stale {
+		t.Fatalf("%v, %v", first, err)
+	}
+	w.Close()
+	s.set(func() { s.away = true })
+	if first, w, err = p.Watch(t.Context(), []talk.UserID{ada}); err != nil || !first[0].Online || !first[0].Stale {
+		t.Fatalf("while Redis is away: %v, %v", first, err)
+	}
+	w.Close()
+}
+
 // P2: of whom was seen online before Redis went away that is said again, as
 // stale.
 func TestP2_what_was_known_is_said_without_redis(t *testing.T) {

@@ -47,7 +47,7 @@ func (p *Presence) Watch(ctx context.Context, users []talk.UserID) ([]talk.Prese
 		p.watched[user].watches[w] = struct{}{}
 	}
 	p.mu.Unlock()
-	where, online, err := p.reread(ctx, users)
+	where, online, err := p.surely(ctx, users)
 	if err != nil {
 		w.Close()
 		return nil, nil, err
@@ -282,13 +282,18 @@ func (p *Presence) compare(ctx context.Context) {
 		if err != nil {
 			return // Redis is away: everything is read again once it is back
 		}
-		p.mu.Lock()
-		for user := range flips {
-			if w := p.watched[user]; w != nil && p.learn(w, user, online, flips[user]) {
-				w.tell(user)
-			}
+		p.learnAll(flips, online)
+	}
+}
+
+// learnAll takes what was read of people, whose flips were these before.
+func (p *Presence) learnAll(flips map[talk.UserID]uint64, online map[talk.UserID]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for user := range flips {
+		if w := p.watched[user]; w != nil && p.learn(w, user, online, flips[user]) {
+			w.tell(user)
 		}
-		p.mu.Unlock()
 	}
 }
 
@@ -306,11 +311,12 @@ func (p *Presence) flipsOf(users []talk.UserID) map[talk.UserID]uint64 {
 }
 
 // learn takes what was read of somebody, unless a flip was heard since. Of whom
-// nothing is known while Redis is away, this node knows whether they are here.
+// nothing is known while Redis is away, this node knows whether they are here, or
+// were online.
 // It reports whether that is news. The lock is held.
 func (p *Presence) learn(w *watched, user talk.UserID, online map[talk.UserID]bool, flips uint64) bool {
 	there, known := online[user]
-	if !known && p.here(user) {
+	if _, recently := p.recent[user]; !known && (recently || p.here(user)) {
 		there, known = true, true
 	}
 	if !known || w.flip != flips || w.online == there {
@@ -318,6 +324,46 @@ func (p *Presence) learn(w *watched, user talk.UserID, online map[talk.UserID]bo
 	}
 	w.online = there
 	return true
+}
+
+const (
+	askFor   = time.Second // that a watch which begins asks who is online
+	askEvery = 100 * time.Millisecond
+)
+
+// surely is reread for a watch that begins. Where it cannot be told who is
+// online it asks again for a while: of whom this node has not seen either it
+// would be said that they are offline, just as a node has started, or Redis, or
+// this process, has stood still for a moment.
+func (p *Presence) surely(ctx context.Context, users []talk.UserID) ([]talk.Whereabouts, map[talk.UserID]bool, error) {
+	where, online, err := p.reread(ctx, users)
+	if err != nil || p.known(where, online) {
+		return where, online, err
+	}
+	patient := context.WithValue(ctx, talk.LossesKey{}, (*talk.Losses)(nil)) // this call has waited in vain, and waits again
+	for end := time.Now().Add(askFor); time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-time.After(askEvery):
+		}
+		flips := p.flipsOf(users)
+		if again, err := p.conns.Online(patient, users); err == nil && p.known(where, again) {
+			p.remember(again)
+			p.learnAll(flips, again)
+			return where, again, nil
+		}
+	}
+	return where, online, nil
+}
+
+// known is whether it is told of all of them who is online, or this node has
+// seen them so.
+func (p *Presence) known(where []talk.Whereabouts, online map[talk.UserID]bool) bool {
+	return !slices.ContainsFunc(where, func(found talk.Whereabouts) bool {
+		_, told := online[found.UserID]
+		return !told && !p.last(found.UserID)
+	})
 }
 
 // reread brings what is known of people up to date, and returns what was read.
@@ -332,6 +378,7 @@ func (p *Presence) reread(ctx context.Context, users []talk.UserID) ([]talk.Wher
 	if err != nil {
 		online = nil // flips are heard, or everything is read again, once Redis is back
 	}
+	p.remember(online)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, found := range where {

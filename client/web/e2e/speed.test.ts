@@ -92,7 +92,10 @@ test("the first rooms come with the page, once, and are shown before the stream 
     }
     const visitor = await person(browser);
     const page = await visitor.context.newPage();
-    await page.route("**/WatchRooms", () => {}); // which is never answered
+    let first: Promise<number> | undefined;
+    await page.route("**/WatchRooms", () => {
+      first ??= page.evaluate(() => performance.getEntriesByName("rooms").length);
+    }); // which is never answered
     await page.goto(many.url);
     await page.getByText("25 rooms").waitFor();
     await cards(page).getByText("Room 24").waitFor();
@@ -102,11 +105,17 @@ test("the first rooms come with the page, once, and are shown before the stream 
         .map(({ initiatorType }) => initiatorType),
     );
     expect(asked).toEqual(["link"]);
+    await expect.poll(() => first).toBe(1); // they are on the screen when the stream is asked for
     // Whoever comes with a filter is shown what the stream brings.
     await page.goto(`${many.url}/?level=beginner`);
     await page.getByLabel("Search rooms").waitFor();
     expect(await cards(page).count()).toBe(0);
     expect(visitor.complaints).toEqual([]);
+    // And whom a limit refuses the first rooms.
+    const unlucky = await (await person(browser)).context.newPage();
+    await unlucky.route("**/ListRooms?*", (route) => route.fulfill({ status: 429 }));
+    await unlucky.goto(many.url);
+    await cards(unlucky).getByText("Room 24").waitFor();
   } finally {
     await browser.close();
     await many.dispose();
