@@ -74,7 +74,8 @@ func (p *Presence) holdSeats(ctx context.Context) {
 		now := time.Now() // before the question: what is left is less from then on
 		leaving, err := p.conns.Leaving(ctx, users)
 		if err != nil {
-			continue // the walk comes by where that could not be known
+			p.again(due) // the walk comes by only once a minute
+			continue
 		}
 		users = slices.DeleteFunc(users, func(user talk.UserID) bool {
 			left, gone := leaving[user]

@@ -118,6 +118,28 @@ func TestManyWhoAreGoneAtOnceAreMissedTogether(t *testing.T) {
 	})
 }
 
+// P2: Redis misses a time-out just as others were to see that somebody is gone:
+// they see it a moment later.
+func TestP2_who_is_gone_is_missed_when_redis_answers_again(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &doorway{switchboard: newSwitchboard(), missed: map[talk.UserID]int{}}
+		p := present(t, d)
+		p.Attach(t.Context(), ada, "")(live.Parting{})
+		time.Sleep(2 * time.Second) // synctest's clock, as below
+		d.set(func() { d.away = true })
+		time.Sleep(1500 * time.Millisecond)
+		d.set(func() { d.away = false })
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		d.set(func() {
+			if d.missed[ada] != 1 {
+				t.Errorf("she is missed %d times", d.missed[ada])
+			}
+		})
+	})
+}
+
 // SeatedPeople is talk.Nodes': all who sit somewhere.
 func (d *doorway) SeatedPeople(_ context.Context, after talk.UserID, _ time.Time, _ int) ([]talk.UserID, error) {
 	d.mu.Lock()
