@@ -291,14 +291,20 @@ func (p *Presence) remember(online map[talk.UserID]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for user, there := range online {
-		delete(p.recent, user)
-		if there {
-			if len(p.recent) >= recentMost {
-				clear(p.recent)
-			}
-			p.recent[user] = struct{}{}
-		}
+		p.recall(user, there)
 	}
+}
+
+// recall is remember of one. The lock is held.
+func (p *Presence) recall(user talk.UserID, there bool) {
+	delete(p.recent, user)
+	if !there {
+		return
+	}
+	if len(p.recent) >= recentMost {
+		clear(p.recent)
+	}
+	p.recent[user] = struct{}{}
 }
 
 // last is whether somebody was online when this node last knew.

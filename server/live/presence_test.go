@@ -227,6 +227,11 @@ func TestP4_a_watch_begins_with_what_is_known(t *testing.T) {
 	if first, w, err = p.Watch(t.Context(), []talk.UserID{ada}); err != nil || !first[0].Online || !first[0].Stale {
 		t.Fatalf("while Redis is away: %v, %v", first, err)
 	}
+	p.Flipped(ada, false)
+	w.Close()
+	if first, w, err = p.Watch(t.Context(), []talk.UserID{ada}); err != nil || first[0].Online {
+		t.Fatalf("once it was heard that she went: %v, %v", first, err)
+	}
 	w.Close()
 }
 

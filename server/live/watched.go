@@ -101,6 +101,7 @@ func (w *PresenceWatch) Close() {
 		if known := p.watched[user]; known != nil {
 			delete(known.watches, w)
 			if len(known.watches) == 0 {
+				p.recall(user, known.online)
 				delete(p.watched, user)
 			}
 		}
@@ -312,11 +313,11 @@ func (p *Presence) flipsOf(users []talk.UserID) map[talk.UserID]uint64 {
 
 // learn takes what was read of somebody, unless a flip was heard since. Of whom
 // nothing is known while Redis is away, this node knows whether they are here, or
-// were online.
+// were online before it watched them; not since, as that is what flips tell.
 // It reports whether that is news. The lock is held.
 func (p *Presence) learn(w *watched, user talk.UserID, online map[talk.UserID]bool, flips uint64) bool {
 	there, known := online[user]
-	if _, recently := p.recent[user]; !known && (recently || p.here(user)) {
+	if _, recently := p.recent[user]; !known && (recently && w.flip == 0 || p.here(user)) {
 		there, known = true, true
 	}
 	if !known || w.flip != flips || w.online == there {
@@ -349,7 +350,6 @@ func (p *Presence) surely(ctx context.Context, users []talk.UserID) ([]talk.Wher
 		}
 		flips := p.flipsOf(users)
 		if again, err := p.conns.Online(patient, users); err == nil && p.known(where, again) {
-			p.remember(again)
 			p.learnAll(flips, again)
 			return where, again, nil
 		}
@@ -378,7 +378,6 @@ func (p *Presence) reread(ctx context.Context, users []talk.UserID) ([]talk.Wher
 	if err != nil {
 		online = nil // flips are heard, or everything is read again, once Redis is back
 	}
-	p.remember(online)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, found := range where {
