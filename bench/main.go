@@ -179,14 +179,22 @@ func (v variant) clients() []*http.Client {
 	return clients
 }
 
+// parts is in how many a turn is cut: the machine is faster and slower from second
+// to second, and the shorter the turns the more alike is what variants have of it.
+const parts = 5
+
 // turns drives the variants in turn, round after round, and returns the
 // medians by name.
 func (r *run) turns(variants ...variant) (map[string]figures, error) {
 	rounds := map[string][]figures{}
-	for range r.rounds {
+	times, turn := parts*r.rounds, r.turn/parts
+	if r.profiles != "" { // which count seconds
+		times, turn = r.rounds, r.turn
+	}
+	for range times {
 		for _, v := range variants {
 			profiled := r.profile(v.on, v.name)
-			f, err := driveBy(r.ctx, v.clients(), v.on, cmp.Or(v.callers, connections), r.turn, v.next)
+			f, err := driveBy(r.ctx, v.clients(), v.on, cmp.Or(v.callers, connections), turn, v.next)
 			if err := errors.Join(err, profiled()); err != nil {
 				return nil, err
 			}

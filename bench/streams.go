@@ -56,6 +56,9 @@ func (r *run) idle(name, goal string, open func(*openStreams, context.Context, i
 	}
 	s := &openStreams{crowd: c, on: p}
 	defer s.close()
+	if err := r.pause(givenBack); err != nil {
+		return err
+	}
 	before, err := p.settled(r.ctx)
 	if err != nil {
 		return err
@@ -71,6 +74,9 @@ func (r *run) idle(name, goal string, open func(*openStreams, context.Context, i
 		if busy[i], err = r.commandsASecond(3 * r.turn); err != nil {
 			return err
 		}
+	}
+	if err := r.pause(givenBack); err != nil {
+		return err
 	}
 	after, err := p.settled(r.ctx)
 	if err != nil {
@@ -91,6 +97,10 @@ func (r *run) idle(name, goal string, open func(*openStreams, context.Context, i
 	}
 	return nil
 }
+
+// givenBack is after how long without a collection a server has given back what
+// it does not need, and more.
+const givenBack = 40 * time.Second
 
 // settled is the server's memory without garbage, in bytes. What has a finalizer
 // goes the second time, and each time stacks that were deep are halved.
@@ -138,14 +148,21 @@ func (r *run) commandsASecond(d time.Duration) (float64, error) {
 		return 0, err
 	}
 	began := time.Now()
-	select {
-	case <-time.After(d):
-	case <-r.ctx.Done():
-		return 0, r.ctx.Err()
+	if err := r.pause(d); err != nil {
+		return 0, err
 	}
 	after, err := redisInfo(r.ctx, client, "stats")
 	const commands = "total_commands_processed"
 	return (after[commands] - before[commands]) / time.Since(began).Seconds(), err
+}
+
+func (r *run) pause(d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-r.ctx.Done():
+		return r.ctx.Err()
+	}
 }
 
 func (r *run) redisClient() (*redis.Client, error) {

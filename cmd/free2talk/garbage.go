@@ -15,7 +15,7 @@ import (
 const (
 	garbageMost  = 400
 	garbageLeast = 100
-	garbageSize  = 96 << 20 // bytes that it may come to while it is more than the least
+	garbageSize  = 256 << 20 // bytes that it may come to while it is more than the least
 	garbageLook  = time.Second
 )
 
@@ -24,7 +24,7 @@ const (
 // collection might let it fill, which with such a share is several times what is
 // in use.
 const (
-	calmAfter  = 10       // looks without a collection
+	calmAfter  = 30       // looks without a collection: what is given back costs to be had again
 	spareLeast = 32 << 20 // bytes that are worth one
 )
 

@@ -4,7 +4,7 @@ import "testing"
 
 func TestGarbageShare(t *testing.T) {
 	t.Parallel()
-	for live, want := range map[uint64]int{0: 400, 10 << 20: 400, 24 << 20: 400, 48 << 20: 200, 64 << 20: 150, 96 << 20: 100, 1 << 30: 100} {
+	for live, want := range map[uint64]int{0: 400, 24 << 20: 400, 64 << 20: 400, 128 << 20: 200, 256 << 20: 100, 1 << 30: 100} {
 		if got := garbageShare(live); got != want {
 			t.Errorf("%d MiB in use: %d, want %d", live>>20, got, want)
 		}

@@ -182,23 +182,56 @@ func (l *Lobby) Size() int {
 	return len(l.rooms)
 }
 
+// newEntry makes the texts of a room parts of one, and its lists one: of very many
+// rooms a collection of garbage has a third as much to look at then.
 func newEntry(room talk.Room) *entry {
-	e := &entry{room: room, tags: []string{""}, search: strings.ToLower(room.Name + "\n" + room.Topic)}
-	for _, tag := range room.Languages {
-		for i := range tag {
-			if tag[i] == '-' {
-				e.tag(tag[:i])
-			}
-		}
-		e.tag(tag)
+	e := &entry{room: room, search: strings.ToLower(room.Name + "\n" + room.Topic)}
+	r := &e.room
+	count := len(room.Languages)
+	words := append(make([]string, 0, 2*count+1), room.Languages...)
+	texts := []*string{
+		(*string)(&r.ID), &r.Slug, &r.Name, &r.Topic,
+		(*string)(&r.Owner.ID), &r.Owner.Username, &r.Owner.DisplayName, &r.Owner.AvatarURL, &e.search,
 	}
+	for i := range words {
+		texts = append(texts, &words[i])
+	}
+	pack(texts)
+	words = tags(words, words)
+	r.Languages, e.tags = words[:count:count], words[count:]
 	return e
 }
 
-func (e *entry) tag(tag string) {
-	if !slices.Contains(e.tags, tag) {
-		e.tags = append(e.tags, tag)
+// pack makes texts parts of one.
+func pack(texts []*string) {
+	size := 0
+	for _, text := range texts {
+		size += len(*text)
 	}
+	var b strings.Builder
+	b.Grow(size)
+	for _, text := range texts {
+		b.WriteString(*text)
+	}
+	rest := b.String()
+	for _, text := range texts {
+		*text, rest = rest[:len(*text)], rest[len(*text):]
+	}
+}
+
+// tags appends the tags under which rooms of some languages are found: "" for all,
+// the languages, and all that they begin with.
+func tags(to, languages []string) []string {
+	first := len(to)
+	to = append(to, "")
+	for _, tag := range languages {
+		for i := range len(tag) + 1 {
+			if (i == len(tag) || tag[i] == '-') && !slices.Contains(to[first:], tag[:i]) {
+				to = append(to, tag[:i])
+			}
+		}
+	}
+	return to
 }
 
 // Filter is which rooms a listener hears of. Zero fields do not filter.
@@ -208,11 +241,14 @@ type Filter struct {
 }
 
 func (f Filter) finds(e *entry) bool {
-	if f.Level != 0 && e.room.Level != f.Level && e.room.Level != talk.LevelAny {
-		return false
-	}
-	return slices.Contains(e.tags, f.Language)
+	return f.fits(e.room.Level) && slices.Contains(e.tags, f.Language)
+}
+
+func (f Filter) fits(level talk.Level) bool {
+	return f.Level == 0 || level == f.Level || level == talk.LevelAny
 }
 
 // Finds reports whether a room is one that f does not hide.
-func (f Filter) Finds(room talk.Room) bool { return room.Open() && f.finds(newEntry(room)) }
+func (f Filter) Finds(room talk.Room) bool {
+	return room.Open() && f.fits(room.Level) && slices.Contains(tags(nil, room.Languages), f.Language)
+}
