@@ -10,12 +10,16 @@ import (
 
 // How much garbage may lie about before it is collected, in per cent of what is
 // in use, where GOGC does not say: four times Go's own share while little is in
-// use, which spares most of what collecting costs, an eighth of the processor under load; and
-// no more than Go's own once memory is what counts, as with many streams.
+// use, which spares most of what collecting costs, an eighth of the processor under load;
+// no more than Go's own once memory is what counts, as with many streams; and half of
+// that while more and more is in use: what stays then lies between garbage, and holes
+// remain.
 const (
 	garbageMost  = 400
 	garbageLeast = 100
+	garbageGrows = 50
 	garbageSize  = 256 << 20 // bytes that it may come to while it is more than the least
+	growLeast    = 4 << 20   // bytes that more is in use than at the last look, beside a twentieth
 	garbageLook  = time.Second
 )
 
@@ -37,12 +41,12 @@ func tuneGarbage(ctx context.Context) {
 	look := time.NewTicker(garbageLook)
 	defer look.Stop()
 	for {
-		now := readMemory()
-		if share := garbageShare(now.live); share != g.share {
-			g.share = share
+		before := g.share
+		share, giveBack := g.look(readMemory())
+		if share != before {
 			debug.SetGCPercent(share)
 		}
-		if g.giveBack(now) {
+		if giveBack {
 			debug.FreeOSMemory()
 		}
 		select {
@@ -75,19 +79,24 @@ func readMemory() heap {
 // garbage is what has been decided and seen of it.
 type garbage struct {
 	share  int
-	cycles uint64
-	calm   int // looks since there was a collection
+	cycles uint64 // as of the last look
+	live   uint64 // as of the last collection that was seen
+	calm   int    // looks since there was one
 }
 
-// giveBack is whether now is the time: at a calm moment, and for half as much as is
-// in use at least, so that what is given back is not soon asked for again.
-func (g *garbage) giveBack(now heap) bool {
-	if now.cycles != g.cycles {
-		g.cycles, g.calm = now.cycles, 0
-		return false
+// look decides how much garbage may lie, which stays so until the next collection,
+// and whether to give memory back: at a calm moment, and where it is a quarter of what
+// is in use at least, so that it is not soon asked for again.
+func (g *garbage) look(now heap) (share int, giveBack bool) {
+	if g.share != 0 && now.cycles == g.cycles {
+		g.calm++
+		return g.share, g.calm >= calmAfter && now.spare > max(spareLeast, now.live/4)
 	}
-	g.calm++
-	return g.calm >= calmAfter && now.spare > max(spareLeast, now.live/2)
+	if g.share = garbageShare(now.live); now.live > g.live+g.live/20+growLeast {
+		g.share = garbageGrows
+	}
+	g.cycles, g.live, g.calm = now.cycles, now.live, 0
+	return g.share, false
 }
 
 // garbageShare is in steps of ten: it is not set anew for every little change.

@@ -20,18 +20,34 @@ func TestMemoryIsGivenBackAtACalmMoment(t *testing.T) {
 	}{
 		"much is spare":                {heap{live: 100 * mib, spare: 60 * mib}, true},
 		"little is":                    {heap{live: 10 * mib, spare: 30 * mib}, false},
-		"little beside what is in use": {heap{live: 100 * mib, spare: 40 * mib}, false},
+		"little beside what is in use": {heap{live: 200 * mib, spare: 40 * mib}, false},
 	} {
 		var g garbage
+		g.look(c.now)
 		for look := range calmAfter {
-			got := g.giveBack(c.now)
+			_, got := g.look(c.now)
 			if want := c.want && look == calmAfter-1; got != want {
 				t.Errorf("%s, look %d: %t", name, look, got)
 			}
 		}
 		c.now.cycles++
-		if g.giveBack(c.now) {
+		if _, got := g.look(c.now); got {
 			t.Errorf("%s: just after a collection", name)
+		}
+	}
+}
+
+func TestLittleGarbageLiesWhileMoreAndMoreIsInUse(t *testing.T) {
+	t.Parallel()
+	var g garbage
+	for i, look := range []struct {
+		cycles, live uint64 // in MiB
+		want         int
+	}{
+		{1, 3, 400}, {2, 3, 400}, {3, 8, 50}, {3, 8, 50}, {4, 20, 50}, {5, 26, 50}, {6, 28, 400}, {6, 28, 400}, {7, 28, 400}, {8, 128, 50}, {9, 129, 190},
+	} {
+		if got, _ := g.look(heap{cycles: look.cycles, live: look.live << 20}); got != look.want {
+			t.Errorf("look %d: %d, want %d", i, got, look.want)
 		}
 	}
 }
