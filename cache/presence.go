@@ -18,6 +18,8 @@ const (
 	sweptTTL     = time.Hour
 	presenceMost = 100 // members that one script touches
 	sweepMost    = 40  // that one takes away: it looks for each whether its user has another
+
+	compareEvery = 24 // reports of a node, a minute: then all that it has is compared, though both count the same
 )
 
 // Connections keeps who is connected in Redis, in sixteen shards. It
@@ -29,6 +31,7 @@ type Connections struct {
 
 	mu      sync.Mutex
 	doubted map[string]map[string]struct{} // by node and shard, what Redis had of it last time and it had not
+	agreed  map[string]int                 // likewise, how often both counted the same
 }
 
 var _ talk.Connections = (*Connections)(nil)
@@ -36,7 +39,7 @@ var _ talk.Connections = (*Connections)(nil)
 // NewConnections makes the connections that r knows of. Flips are heard from
 // [Connections.Run] on; l may be nil where nobody listens.
 func NewConnections(r *Redis, l talk.FlipListener) *Connections {
-	c := &Connections{redis: r, listen: l, doubted: map[string]map[string]struct{}{}}
+	c := &Connections{redis: r, listen: l, doubted: map[string]map[string]struct{}{}, agreed: map[string]int{}}
 	if l != nil {
 		c.flips = r.subscribe(false, ears{message: c.message, up: l.Unsure, down: func() {}}, r.keys.flips()...)
 	}
@@ -208,11 +211,29 @@ func (c *Connections) Report(ctx context.Context, shard int, node string, live [
 	case n == -2:
 		return false, c.replace(ctx, shard, node, own)
 	default:
+		if c.compares(shard, node) {
+			return n == 1, c.replace(ctx, shard, node, own)
+		}
 		c.redis.drift[shard].Store(0)
-		c.doubt(shard, node, nil)
 		return n == 1, nil
 	}
 }
+
+// compares reports whether to compare all that a node has with what Redis has of it
+// though both count the same. Redis may have lost one that came and one that went, as
+// where a replica takes over that had heard of neither.
+func (c *Connections) compares(shard int, node string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := ofNode(shard, node)
+	if len(c.doubted[key]) > 0 {
+		return true
+	}
+	c.agreed[key]++
+	return (c.agreed[key]+shard)%compareEvery == 0 // not all shards at once
+}
+
+func ofNode(shard int, node string) string { return strconv.Itoa(shard) + " " + node }
 
 // replace makes Redis know what a node has. What only Redis has of it is taken
 // away the second time: it may have come between the node's count and now, or be
@@ -276,7 +297,7 @@ func (c *Connections) members(ctx context.Context, set string) (map[string]struc
 func (c *Connections) doubt(shard int, node string, extra map[string]struct{}) (before map[string]struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := strconv.Itoa(shard) + " " + node
+	key := ofNode(shard, node)
 	before = c.doubted[key]
 	if delete(c.doubted, key); len(extra) > 0 {
 		c.doubted[key] = extra

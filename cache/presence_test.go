@@ -49,6 +49,7 @@ func TestConnections(t *testing.T) {
 			"what Redis lost is put right, and not before": lostReports,
 			"what comes while its node reports stays":      lateReports,
 			"a node of very many is put right too":         longReports,
+			"what a count does not tell is put right too":  equalReports,
 			"people are listed page by page":               pages,
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -303,6 +304,23 @@ func longReports(t *testing.T, c *Connections, _ *flips) {
 	equal(t, "known", len(known), len(own))
 	_, there := known["ada 1"]
 	equal(t, "ada is known", there, true)
+}
+
+// Redis loses one connection of a node, and that another ended: it counts as many as
+// the node.
+func equalReports(t *testing.T, c *Connections, _ *flips) {
+	shard := talk.PresenceShard("ada")
+	stranger := talk.Connection{ID: "1"}
+	for i := 0; stranger.User == "" || talk.PresenceShard(stranger.User) != shard; i++ {
+		stranger.User = talk.UserID(fmt.Sprint("user", i))
+	}
+	check(t, c.Open(t.Context(), "n1", stranger))
+	for range compareEvery + 1 {
+		_, err := c.Report(t.Context(), shard, "n1", []string{"n1"}, []talk.Connection{{User: "ada", ID: "1"}})
+		check(t, err)
+	}
+	leaves(t, c, "ada", -1)
+	leaves(t, c, stranger.User, lostGrace)
 }
 
 func pages(t *testing.T, c *Connections, _ *flips) {
