@@ -209,6 +209,17 @@ func (w *world) bounded(all figures) {
 	}
 }
 
+const others = 20 // series more, of the runtime and the pools
+
+func newlyCounted(before, after figures) (found []string) {
+	for series := range after {
+		if _, ok := before[series]; !ok && counted.MatchString(series) {
+			found = append(found, series)
+		}
+	}
+	return found
+}
+
 // TestMetricsStayBounded: a crowd that calls what there is and what there is
 // not makes no series but those that there are.
 func TestMetricsStayBounded(t *testing.T) {
@@ -226,16 +237,20 @@ func TestMetricsStayBounded(t *testing.T) {
 		}
 	}
 	crowd()
-	before := n.figures(t)
-	crowd()
-	after := n.figures(t)
-	for series := range after {
-		if _, ok := before[series]; !ok && counted.MatchString(series) {
-			t.Errorf("a new series: %s", series)
+	before, after := figures{}, n.figures(t)
+	for range 5 { // what happens now and then, as that Redis is late, makes series of its own the first time
+		before = after
+		crowd()
+		after = n.figures(t)
+		if len(newlyCounted(before, after)) == 0 && len(after)-len(before) <= others {
+			break
 		}
 	}
-	if more := len(after) - len(before); more > 20 { // of the runtime and the pools
-		t.Errorf("%d series more after the second crowd", more)
+	for _, series := range newlyCounted(before, after) {
+		t.Errorf("a new series: %s", series)
+	}
+	if more := len(after) - len(before); more > others {
+		t.Errorf("%d series more after the last crowd", more)
 	}
 	w.bounded(after)
 }
