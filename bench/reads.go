@@ -82,9 +82,10 @@ func (c *crowd) hotBinary(_ int, n int64) request {
 	return request{path: getRoom, body: binaryRoom(c.rooms[n%hot]), token: c.token(n), binary: true}
 }
 
-// cold reads rooms in an order in which none comes twice before all did.
+// cold reads rooms in an order in which none comes twice before all did, whatever
+// turn it is.
 func (c *crowd) cold(_ int, n int64) request {
-	return request{path: getRoom, body: jsonRoom(c.rooms[(hot+n)%int64(len(c.rooms))]), token: c.token(n)}
+	return request{path: getRoom, body: jsonRoom(c.rooms[(hot+c.read.Add(1))%int64(len(c.rooms))]), token: c.token(n)}
 }
 
 // lists measures ListRooms, of few rooms and of many.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/free2talk/free2talk/db"
@@ -12,9 +13,10 @@ import (
 // crowd is a database with people in rooms, and what they show to call.
 type crowd struct {
 	dsn    string
-	rooms  []string // ids
-	people []string // ids; the first ones own the rooms
-	tokens []string // of the first callers
+	rooms  []string     // ids
+	people []string     // ids; the first ones own the rooms
+	tokens []string     // of the first callers
+	read   atomic.Int64 // how many rooms were read for the first time, over all turns
 }
 
 // How many sit in each room, and how many could.

@@ -20,6 +20,7 @@ const (
 	garbageGrows = 50
 	garbageSize  = 256 << 20 // bytes that it may come to while it is more than the least
 	growLeast    = 4 << 20   // bytes that more is in use than at the last look, beside a twentieth
+	growMany     = 500       // goroutines that are more than then
 	garbageLook  = time.Second
 )
 
@@ -62,6 +63,8 @@ type heap struct {
 	live   uint64 // bytes that the last collection found in use
 	spare  uint64 // bytes that are held though nothing in use is in them, all of it garbage or free
 	cycles uint64 // collections so far
+
+	goroutines uint64 // each stream is one
 }
 
 func readMemory() heap {
@@ -70,32 +73,41 @@ func readMemory() heap {
 		{Name: "/memory/classes/heap/objects:bytes"},
 		{Name: "/memory/classes/heap/free:bytes"},
 		{Name: "/gc/cycles/total:gc-cycles"},
+		{Name: "/sched/goroutines:goroutines"},
 	}
 	rtmetrics.Read(all)
 	live, objects, free := all[0].Value.Uint64(), all[1].Value.Uint64(), all[2].Value.Uint64()
-	return heap{live: live, spare: max(objects, live) - live + free, cycles: all[3].Value.Uint64()}
+	return heap{
+		live: live, spare: max(objects, live) - live + free,
+		cycles: all[3].Value.Uint64(), goroutines: all[4].Value.Uint64(),
+	}
 }
 
 // garbage is what has been decided and seen of it.
 type garbage struct {
-	share  int
-	cycles uint64 // as of the last look
-	live   uint64 // as of the last collection that was seen
-	calm   int    // looks since there was one
+	share int
+	last  heap // as of the look that saw the last collection first
+	calm  int  // looks since
 }
 
-// look decides how much garbage may lie, which stays so until the next collection,
-// and whether to give memory back: at a calm moment, and where it is a quarter of what
-// is in use at least, so that it is not soon asked for again.
+// look decides how much garbage may lie, and whether to give memory back: at a calm
+// moment, and where it is a quarter of what is in use at least, so that it is not soon
+// asked for again. That streams begin is seen at once: by the next collection they
+// would lie between as much garbage as may lie where nothing grows.
 func (g *garbage) look(now heap) (share int, giveBack bool) {
-	if g.share != 0 && now.cycles == g.cycles {
+	begins := now.goroutines > g.last.goroutines+growMany
+	if g.share != 0 && now.cycles == g.last.cycles {
+		if begins {
+			g.share = min(g.share, garbageGrows)
+		}
 		g.calm++
 		return g.share, g.calm >= calmAfter && now.spare > max(spareLeast, now.live/4)
 	}
-	if g.share = garbageShare(now.live); now.live > g.live+g.live/20+growLeast {
+	g.share = garbageShare(now.live)
+	if begins || now.live > g.last.live+g.last.live/20+growLeast {
 		g.share = garbageGrows
 	}
-	g.cycles, g.live, g.calm = now.cycles, now.live, 0
+	g.last, g.calm = now, 0
 	return g.share, false
 }
 

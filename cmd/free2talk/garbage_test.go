@@ -51,3 +51,16 @@ func TestLittleGarbageLiesWhileMoreAndMoreIsInUse(t *testing.T) {
 		}
 	}
 }
+
+func TestStreamsThatBeginAreSeenBeforeTheNextCollection(t *testing.T) {
+	t.Parallel()
+	var g garbage
+	for i, look := range []struct {
+		cycles, goroutines uint64
+		want               int
+	}{{1, 100, 400}, {2, 100, 400}, {2, 500, 400}, {2, 700, 50}, {2, 650, 50}, {3, 900, 50}, {4, 1_000, 400}, {5, 1_300, 400}} {
+		if got, _ := g.look(heap{cycles: look.cycles, goroutines: look.goroutines, live: 3 << 20}); got != look.want {
+			t.Errorf("look %d: %d, want %d", i, got, look.want)
+		}
+	}
+}
