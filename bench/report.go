@@ -92,8 +92,8 @@ By %[1]sgo run ./bench -only reads -profiles DIR%[1]s, on the machine above.
   beside it, is as far as any handler of Connect's can come there.
 - **G9**: two thirds, 12.4 of 18.5 µs, are the system call that writes one delivery to one connection, the same for both sides. With nothing
   besides it the server would stand at about 0.65 to socket.io, which is the goal.
-- **G12 over h2c**: 4 KB are net/http's buffer of a handler, 4 the stack of the stream's goroutine, 7 what the heap's spans leave empty: of the
-  80 KB that are allocated as a stream begins, 11 stay.
+- **G12 over h2c**: 4 KB are net/http's buffer of a handler, 7 what the stream and its call hold besides, 4 the stack, 4 what the heap's spans
+  leave empty (of the 80 KB that are allocated as a stream begins, 11 stay), the rest what the runtime keeps about them.
 - **G13**: a connect and a disconnect are thirteen commands in two scripts; what they keep lets a dead node's people be found without a walk.
   One hash of user and connections in place of a sorted set was tried twice: an eighth less.
 - **G14**: with 64 callers at once a trip is shared by nearly all of them, and is a quarter of a decision; the rest is two visits to the node's
