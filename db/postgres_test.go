@@ -320,7 +320,7 @@ func TestCallsThatAreGivenUpCloseNoConnectionOfTheNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ours int
-	if err := watch.DB().NewRaw(others).Scan(t.Context(), &ours); err != nil {
+	if err := watch.DB().NewRaw(renews).Scan(t.Context(), &ours); err != nil {
 		t.Fatal(err)
 	}
 	_, err := watch.Change(t.Context(), talk.Scope{Rooms: []talk.RoomID{full}}, func(*talk.State) error {
@@ -342,13 +342,14 @@ func TestCallsThatAreGivenUpCloseNoConnectionOfTheNode(t *testing.T) {
 	}
 }
 
-// others are the connections to this database but one's own.
-const others = `
+// renews is the connection to this database that last looked who lives; the store
+// has others.
+const renews = `
 	SELECT pid
 	FROM pg_stat_activity
 	WHERE datname = current_database()
 	  AND pid <> pg_backend_pid()
-	  AND backend_type = 'client backend'`
+	  AND query LIKE '%FROM nodes%'`
 
 // delayed is the database behind a wire on which what is sent takes a while.
 func delayed(t *testing.T, dsn string, by time.Duration) string {

@@ -189,13 +189,21 @@ func DSN(addr, role, database string) string {
 // Stop freezes the server and every process of it: connections stay open and
 // nothing is answered.
 func (p *Postgres) Stop() error {
-	// The parent first, so that it starts no further one.
+	// The parent first, so that it starts no further one: a signal that is sent has
+	// not come yet.
 	err := p.signal(syscall.SIGSTOP)
 	if err != nil {
 		return err
 	}
+	for deadline := time.Now().Add(stopWithin); !stopped(p.pid()); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("postgres, process %d, does not stop within %v", p.pid(), stopWithin)
+		}
+	}
 	return p.signalChildren(syscall.SIGSTOP)
 }
+
+const stopWithin = 10 * time.Second
 
 // Cont lets a frozen server go on.
 func (p *Postgres) Cont() error {

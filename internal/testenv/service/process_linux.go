@@ -46,13 +46,25 @@ func Children(pid int) ([]int, error) {
 
 // alive tells whether process pid exists and is no zombie.
 func alive(pid int) bool {
+	state := stateOf(pid)
+	return state != "" && state != "Z"
+}
+
+// stopped tells whether process pid is stopped by a signal.
+func stopped(pid int) bool { return stateOf(pid) == "T" }
+
+// stateOf is the letter of proc(5) for what process pid does, or "".
+func stateOf(pid int) string {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
-		return false
+		return ""
 	}
 
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	return len(fields) > 0 && string(fields[0]) != "Z"
+	if len(fields) == 0 {
+		return ""
+	}
+	return string(fields[0])
 }
 
 // Adopt makes this process the parent of orphans among its descendants, so

@@ -41,5 +41,11 @@ func Children(pid int) ([]int, error) {
 // alive tells whether process pid exists.
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
+// stopped tells whether process pid is stopped by a signal.
+func stopped(pid int) bool {
+	state, err := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
+	return err == nil && bytes.HasPrefix(bytes.TrimSpace(state), []byte("T"))
+}
+
 // Adopt does nothing here: adopting orphans is Linux's.
 func Adopt() error { return nil }
