@@ -195,7 +195,7 @@ func (p *Postgres) Stop() error {
 	if err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(stopWithin); !stopped(p.pid()); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(stopWithin); alive(p.pid()) && !stopped(p.pid()); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("postgres, process %d, does not stop within %v", p.pid(), stopWithin)
 		}
