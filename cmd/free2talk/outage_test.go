@@ -21,7 +21,9 @@ func (w *world) works(t *testing.T, what string, g talk.Grant) pair {
 	}
 	next := w.renew(w.node(), g.RefreshToken).pair(t)
 	for _, n := range w.nodes {
-		if again := w.renew(n, g.RefreshToken).pair(t); again != next {
+		// The access token may be another: the session may have been rotated long ago, by a
+		// refresh that nobody heard the answer of.
+		if again := w.renew(n, g.RefreshToken).pair(t); again.RefreshToken != next.RefreshToken {
 			t.Errorf("%s: two successors", what)
 		}
 	}
