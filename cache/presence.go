@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -211,12 +212,24 @@ func (c *Connections) Report(ctx context.Context, shard int, node string, live [
 	case n == -2:
 		return false, c.replace(ctx, shard, node, own)
 	default:
-		if c.compares(shard, node) {
-			return n == 1, c.replace(ctx, shard, node, own)
+		if !c.compares(shard, node) {
+			c.redis.drift[shard].Store(0)
+			return n == 1, nil
 		}
-		c.redis.drift[shard].Store(0)
-		return n == 1, nil
+		err := c.replace(ctx, shard, node, own)
+		if errors.Is(err, errAway) { // what was reported holds, and the next report compares
+			c.putOff(shard, node)
+			err = nil
+		}
+		return n == 1, err
 	}
+}
+
+// putOff has the next report compare that agrees.
+func (c *Connections) putOff(shard int, node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.agreed[ofNode(shard, node)]--
 }
 
 // compares reports whether to compare all that a node has with what Redis has of it
