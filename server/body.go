@@ -52,13 +52,16 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request, q *request) {
 		return
 	}
 	if r.ContentLength != 0 && r.Body != nil {
-		r.Body = inTime(w, http.MaxBytesReader(w, r.Body, most))
+		r.Body = inTime(w, r, http.MaxBytesReader(w, r.Body, most))
 	}
 	if q.rules.stream && !q.rules.duplex {
 		q.writer = newHeldWriter(w, r)
 		w = q.writer
 	}
 	s.rpc.ServeHTTP(w, r)
+	if r.Close && r.Body != nil {
+		_ = r.Body.Close() // Connect leaves it as it is where the type of it is none of its own
+	}
 }
 
 // refuse answers without reading the body, in the caller's protocol, and drops
@@ -69,13 +72,38 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, q *request, err 
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
+	leaveBody(w, r)
 	_ = refusals.Write(w, r, wire) // a caller who is gone hears nothing
 	s.record(r.Context(), q, r.URL.Path, wire, time.Since(start))
 }
 
+// leaveBody is for a request whose body nobody reads. On HTTP/1.1 net/http
+// looks for the rest of it after the answer, up to 256 KiB; that has to arrive
+// in time, too.
+func leaveBody(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 && r.ContentLength != 0 && r.Body != nil {
+		_ = deadlinesOf(w).SetReadDeadline(time.Now().Add(bodyWithin))
+		linger(w, r, r.Body)
+	}
+}
+
+// linger has the connection of a request that asked to be the last on it closed
+// as RFC 9112, section 9.6, has it: our side first, and the other when the
+// answer had time to arrive. net/http does that where it gives up reading a
+// body, but closes at once where it does not begin to. The connection is reset
+// then, and who was still sending may see that and not the answer. So a byte is
+// read, of none that are allowed.
+func linger(w http.ResponseWriter, r *http.Request, body io.ReadCloser) {
+	if !r.Close || r.ProtoMajor != 1 || r.Header.Get("Expect") != "" { // who waits to be asked for the body sends none
+		return
+	}
+	_ = deadlinesOf(w).SetReadDeadline(time.Now().Add(drainWithin))
+	_, _ = http.MaxBytesReader(w, body, 0).Read(make([]byte, 1)) // that it fails is what it is for
+}
+
 // inTime returns a body that has to arrive in time.
-func inTime(w http.ResponseWriter, body io.ReadCloser) io.ReadCloser {
-	timed := &timedBody{ReadCloser: body, control: deadlinesOf(w)}
+func inTime(w http.ResponseWriter, r *http.Request, body io.ReadCloser) io.ReadCloser {
+	timed := &timedBody{ReadCloser: body, w: w, r: r}
 	timed.within(bodyWithin)
 	return timed
 }
@@ -96,7 +124,8 @@ func deadlinesOf(w http.ResponseWriter) readDeadliner {
 type timedBody struct {
 	io.ReadCloser
 
-	control readDeadliner
+	w       http.ResponseWriter
+	r       *http.Request
 	arrived bool
 }
 
@@ -105,7 +134,7 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF && !b.arrived { // readers return it bare
 		b.arrived = true
-		_ = b.control.SetReadDeadline(time.Time{})
+		_ = deadlinesOf(b.w).SetReadDeadline(time.Time{})
 	}
 	return n, err
 }
@@ -113,13 +142,14 @@ func (b *timedBody) Read(p []byte) (int, error) {
 // Close gives up what has not arrived.
 func (b *timedBody) Close() error {
 	if !b.arrived {
+		linger(b.w, b.r, b.ReadCloser)
 		b.within(drainWithin)
 	}
 	return b.ReadCloser.Close()
 }
 
 // within sets the deadline where the connection has one; a test's has none.
-func (b *timedBody) within(d time.Duration) { _ = b.control.SetReadDeadline(time.Now().Add(d)) }
+func (b *timedBody) within(d time.Duration) { _ = deadlinesOf(b.w).SetReadDeadline(time.Now().Add(d)) }
 
 // timeoutReadable reports whether the protocols' time-out headers are what
 // they should be. Connect would say no as well, but quote them.

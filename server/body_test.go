@@ -156,21 +156,41 @@ func TestBody55InEveryProtocol(t *testing.T) {
 	}
 }
 
-// A body that trickles in ends the call when its time is up, not never.
-func TestBodyMustArrive(t *testing.T) {
+// TestWhoIsRefusedSeesTheAnswer: nobody reads the body, and the connection
+// ends with a FIN all the same. A reset could overtake the answer, and who still
+// sends sees it in place of the answer.
+func TestWhoIsRefusedSeesTheAnswer(t *testing.T) {
 	t.Parallel()
-	body := &timedBody{ReadCloser: io.NopCloser(strings.NewReader("ab")), control: http.NewResponseController(deadlines{})}
-	if _, err := io.ReadAll(body); err != nil || !body.arrived {
-		t.Errorf("%v, arrived %v", err, body.arrived)
-	}
-	if err := body.Close(); err != nil {
-		t.Error(err)
+	e := newEdge(t, nil)
+	e.fake.set(func(context.Context, string) error { return nil })
+	for name, head := range map[string]string{
+		"too large":        "POST " + getRoomPath + " HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 65537",
+		"far too large":    "POST " + getRoomPath + " HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 209715200",
+		"as HTTP/1.0":      "POST " + getRoomPath + " HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: 65537",
+		"no such call":     "POST /free2talk.v1.RoomService/Nope HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 60000",
+		"no such type":     "POST " + getRoomPath + " HTTP/1.1\r\nContent-Type: text/html\r\nContent-Length: 60000",
+		"nobody signed in": "POST " + getMePath + " HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 60000",
+		"no page":          "POST /nothing HTTP/1.1\r\nContent-Length: 60000",
+	} {
+		for kind, last := range map[string]string{"closing": "Connection: close\r\n", "open": ""} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				t.Parallel()
+				conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(e.url, "http://"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				_ = conn.SetDeadline(time.Now().Add(time.Minute))
+				if _, err = io.WriteString(conn, head+"\r\nHost: test\r\n"+last+"\r\n"+strings.Repeat(" ", 40_000)); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(got), "HTTP/1.") {
+					t.Errorf("%v, after %q", err, got)
+				}
+			})
+		}
 	}
 }
-
-type deadlines struct{ http.ResponseWriter }
-
-func (deadlines) SetReadDeadline(time.Time) error { return nil }
 
 func TestTimeoutReadable(t *testing.T) {
 	t.Parallel()

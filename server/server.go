@@ -241,6 +241,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		s.call(w, r, q)
 		return
 	}
+	leaveBody(w, r)
 	s.pages.ServeHTTP(w, r)
 }
 
