@@ -127,13 +127,17 @@ func (b *batcher) do(ctx context.Context, calls ...*call) error {
 	}
 	began := time.Now()
 	err := b.shares(ctx, calls)
-	if took := time.Since(began); errors.Is(err, errAway) && took > b.timeout/2 && !slept(began, b.timeout) {
+	if took := time.Since(began); errors.Is(err, errAway) && took > b.timeout/waitedShare && !slept(began, b.timeout) {
 		losses.Lose()
 	}
 	return err
 }
 
 const (
+	// waitedShare is the share of a time-out from which on a call that was not
+	// answered has waited: who came late to a trip waits for the rest of it only.
+	waitedShare = 8
+
 	unhurriedTimeout = time.Second     // of a round trip that no request waits for
 	insistFor        = 2 * time.Second // that an administrator waits for a Redis that misses time-outs
 )

@@ -36,8 +36,8 @@ const (
 var errAway = errors.New("redis is away")
 
 // breaker lets calls through until five in a row have failed; then one at a
-// time, where a heartbeat was answered or five seconds are over, until that
-// one succeeds. So it is the heartbeat that waits for a Redis that is away,
+// time, where a heartbeat was answered or for five seconds none was tried,
+// until that one succeeds. So it is the heartbeat that waits for a Redis that is away,
 // four times a second, and not somebody's call. It stands around go-redis and
 // not inside it: there it would refuse the handshakes of its own probes too.
 type breaker struct {
@@ -112,14 +112,14 @@ func (b *breaker) hint() {
 	}
 }
 
-// trip opens it: Redis has not answered somebody else.
+// trip opens it, or keeps it open: Redis has not answered somebody else.
 func (b *breaker) trip() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.failed < breakAfter {
 		b.failed, b.tripped = breakAfter, true
-		b.until = b.now().Add(jitter(breakFor))
 	}
+	b.until = b.now().Add(jitter(breakFor))
 }
 
 func (b *breaker) open() bool {

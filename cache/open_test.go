@@ -115,6 +115,24 @@ func TestAHintLetsOneCallTry(t *testing.T) {
 	equal(t, "open, where it was tripped alone", b.open(), false)
 }
 
+// While heartbeats wait for Redis no call does: not in the sixth second either.
+func TestNoCallProbesBesideHeartbeats(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	b := newBreaker(nil)
+	b.now = func() time.Time { return now }
+	for range breakAfter {
+		b.report(true)
+	}
+	for range 60 {
+		now = now.Add(beatEvery)
+		b.trip() // what an unanswered heartbeat does
+		equal(t, "allowed", b.allow(), false)
+	}
+	b.hint()
+	equal(t, "allowed once one is answered", b.allow(), true)
+}
+
 // An attempt to recover that fails is soon made again, and then less often.
 func TestRecoveriesBackOff(t *testing.T) {
 	t.Parallel()

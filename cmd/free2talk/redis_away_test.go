@@ -136,7 +136,7 @@ func TestRedisFrozen(t *testing.T) {
 	w := newWorld(t, onOwnRedis(server), 2)
 	w.redisUsed()
 	m := w.mixed(patient(t), 64)
-	m.phase(500 * time.Millisecond)
+	m.phase(testenv.Effort(500*time.Millisecond, 3*time.Second)) // until the start is over
 	before := m.phase(testenv.Effort(1500*time.Millisecond, 5*time.Second))
 	calls := m.calls.Load()
 	m.begin()

@@ -15,6 +15,7 @@ const (
 	markEvery   = 100 * time.Millisecond
 	sweepAfter  = 300 * time.Millisecond
 	sweepBatch  = 500
+	sweepWhole  = 10 // of so many sweeps that fail one tries a whole batch
 	forgetEvery = time.Minute
 	keepEvents  = 10 * time.Minute
 )
@@ -109,6 +110,7 @@ func (o *Outbox) Run(ctx context.Context) {
 	defer mark.Stop()
 	defer sweep.Stop()
 	defer forget.Stop()
+	failed := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -119,8 +121,7 @@ func (o *Outbox) Run(ctx context.Context) {
 		case <-mark.C:
 			o.note("mark", o.flush(ctx))
 		case <-sweep.C:
-			_, err := o.sweep(ctx, o.clock().Add(-sweepAfter))
-			o.note("sweep", err)
+			failed = o.sweepNext(ctx, failed)
 		case <-forget.C:
 			_, err := o.store.ForgetEvents(ctx, o.clock().Add(-keepEvents))
 			o.note("forget", err)
@@ -134,6 +135,25 @@ func (o *Outbox) note(what string, err error) {
 	}
 }
 
+// sweepNext sweeps in [Outbox.Run], where so many sweeps in a row have failed,
+// and returns how many have now. What nobody can be told piles up, and would be
+// read for nothing three times a second: so most of them try one row. A batch is
+// tried every few seconds, since it may be the first row alone that fails.
+func (o *Outbox) sweepNext(ctx context.Context, failed int) int {
+	batch := 1
+	if failed%sweepWhole == 0 {
+		batch = sweepBatch
+	}
+	_, err := o.sweep(ctx, o.clock().Add(-sweepAfter), batch)
+	if err == nil {
+		return 0
+	}
+	if failed == 0 {
+		o.note("sweep", err)
+	}
+	return failed + 1
+}
+
 // Recover tells every row that was committed before now and is not marked. A
 // cache that was away is trusted again only after it succeeded.
 func (o *Outbox) Recover(ctx context.Context) error {
@@ -142,7 +162,7 @@ func (o *Outbox) Recover(ctx context.Context) error {
 		return err
 	}
 	for {
-		n, err := o.sweep(ctx, before)
+		n, err := o.sweep(ctx, before, sweepBatch)
 		if err != nil {
 			return err
 		}
@@ -156,8 +176,8 @@ func (o *Outbox) Recover(ctx context.Context) error {
 }
 
 // sweep tells up to a batch of unmarked rows from before a time.
-func (o *Outbox) sweep(ctx context.Context, before time.Time) (int, error) {
-	rows, err := o.store.Unpublished(ctx, before, sweepBatch)
+func (o *Outbox) sweep(ctx context.Context, before time.Time, batch int) (int, error) {
+	rows, err := o.store.Unpublished(ctx, before, batch)
 	if err != nil || len(rows) == 0 {
 		return 0, err
 	}
