@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/free2talk/free2talk/server/talk"
 )
 
@@ -289,6 +291,47 @@ func TestServerThatCannotServe(t *testing.T) {
 				get(t, c, roomA)
 				return r.Usable() && world.loads.Load() == loads
 			})
+		})
+	}
+}
+
+// C1: a server that answers reads, and passes heartbeats on, but can be made to
+// forget nothing, is not believed by who only reads either.
+func TestC1_who_refuses_writes_is_not_believed(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{"single": nil, "cluster": {"--cluster-enabled", "yes"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, where := own(t, args...)
+			options, err := redis.ParseURL(server.URL())
+			check(t, err)
+			ask := redis.NewClient(options)
+			defer ask.Close()
+			if name == "cluster" {
+				check(t, ask.Do(t.Context(), "cluster", "addslotsrange", 0, 16383).Err())
+				where.url = "redis+cluster://" + server.Addr()
+				await(t, "the cluster", func() bool { return ask.Set(t.Context(), "k", "v", 0).Err() == nil })
+			}
+			writer, reader := where.open(t, nearly), where.open(t, nearly)
+			world := newNumbers()
+			world.set(roomA, 1)
+			c := world.cache(reader)
+			await(t, "a near hit", func() bool {
+				loads := world.loads.Load()
+				near, _ := reader.Near()
+				return get(t, c, roomA) == 1 && world.loads.Load() == loads && near == 1
+			})
+			check(t, ask.ConfigSet(t.Context(), "min-replicas-to-write", "1").Err())
+			world.set(roomA, 2)
+			if err := writer.Forget(t.Context(), roomA); !errors.Is(err, errAway) {
+				t.Errorf("forgotten: %v", err)
+			}
+			pass(t, beatLasts) // what a read may be behind
+			equal(t, "read after a second", get(t, c, roomA), 2)
+			equal(t, "used", reader.Usable(), false)
+			check(t, ask.ConfigSet(t.Context(), "min-replicas-to-write", "0").Err())
+			await(t, "redis to be used", func() bool { return reader.Usable() && writer.Usable() })
+			equal(t, "read at last", get(t, c, roomA), 2)
 		})
 	}
 }

@@ -103,6 +103,9 @@ func (k keys) resets() string { return k.prefix + "rl-resets" }
 // the spelling of talk.Key.
 func (k keys) invalidations() string { return k.prefix + "invalidate" }
 
+// nothing is a key that never exists.
+func (k keys) nothing() string { return k.prefix + "nothing" }
+
 // heartbeats is the channel on which a node hears itself.
 func (k keys) heartbeats(node string) string { return k.invalidations() + ":" + node }
 

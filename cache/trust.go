@@ -114,8 +114,8 @@ func (r *Redis) distrust() {
 	r.trust.lose()
 }
 
-// beat asks every master whether it is there, and whether it is still the
-// same. It does not ask the breaker, and closes it where Redis answers.
+// beat asks every master whether it is there, whether it can be written to, and
+// whether it is still the same. It does not ask the breaker, and closes it where Redis answers.
 func (r *Redis) beat(ctx context.Context) {
 	sent := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, r.config.Timeout+r.config.dialTimeout())
@@ -125,6 +125,9 @@ func (r *Redis) beat(ctx context.Context) {
 	number := r.hearing.begin(sent)
 	err := r.eachMaster(bounded, func(ctx context.Context, master redis.UniversalClient) error {
 		name, err := incarnation(ctx, master)
+		if err == nil {
+			err = r.writable(ctx, master)
+		}
 		if err == nil {
 			err = r.hearing.beat(ctx, master, number, r.config.Timeout)
 		}
@@ -170,6 +173,26 @@ func incarnation(ctx context.Context, master redis.UniversalClient) (string, err
 		}
 	}
 	return "", nil
+}
+
+// scriptWritable is a write to no key: a master of a cluster takes a key only
+// where it is its own. Servers too old to know the flags know no cluster of ours.
+const scriptWritable = "#!lua flags=allow-oom\nreturn 1"
+
+// writable reports whether a master refuses to be written to. It may still
+// answer reads then, and pass messages on, but no node could make it forget what
+// is no longer true. That its memory is full is no such reason.
+func (r *Redis) writable(ctx context.Context, master redis.UniversalClient) error {
+	var err error
+	if _, cluster := r.client.(*redis.ClusterClient); cluster {
+		err = master.Eval(ctx, scriptWritable, nil).Err()
+	} else {
+		err = master.Unlink(ctx, r.keys.nothing()).Err()
+	}
+	if isFailure(err) {
+		return err
+	}
+	return nil
 }
 
 // recover makes Redis right again after it was away: what this process could

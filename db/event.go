@@ -66,14 +66,15 @@ func (r *storedEvent) outgoing() (talk.Outgoing, error) {
 }
 
 // Unpublished lists what happened before a time and is not marked as told, oldest first.
-func (s *Store) Unpublished(ctx context.Context, before time.Time, limit int) ([]talk.Outgoing, error) {
+func (s *Store) Unpublished(ctx context.Context, after int64, before time.Time, limit int) ([]talk.Outgoing, error) {
 	rows, err := list[storedEvent](ctx, s, `
 		SELECT id, topic, seq, kind, payload, keys, at
 		FROM events
 		WHERE NOT published
+		  AND id > ?
 		  AND at < ?
 		ORDER BY id
-		LIMIT ?`, at(before), limit)
+		LIMIT ?`, after, at(before), limit)
 	if err != nil {
 		return nil, err
 	}

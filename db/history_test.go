@@ -187,7 +187,7 @@ func (p *past) states(t *testing.T) {
 // forgets checks that who reads from before what was deleted is told so.
 func (p *past) forgets(t *testing.T, head talk.Mark, events []talk.Logged) {
 	t.Helper()
-	unpublished, err := p.Unpublished(t.Context(), p.clock.Now().Add(time.Hour), 1000)
+	unpublished, err := p.Unpublished(t.Context(), 0, p.clock.Now().Add(time.Hour), 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

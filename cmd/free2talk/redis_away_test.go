@@ -173,6 +173,15 @@ type redisFault struct {
 	begin, end func(ctx context.Context, server *testenv.Server, ask *redis.Client) error
 }
 
+// least is how long it lasts: reads of what no node can unlink any more are wrong
+// from the second second on.
+func (f redisFault) least() time.Duration {
+	if f.name == "READONLY" || f.name == "NOREPLICAS" {
+		return 3 * time.Second
+	}
+	return 700 * time.Millisecond
+}
+
 func nothing(context.Context, *testenv.Server, *redis.Client) error { return nil }
 
 func configured(pairs ...string) func(context.Context, *testenv.Server, *redis.Client) error {
@@ -214,6 +223,7 @@ var redisFaults = []redisFault{
 	{"half_a_second_slow", slowed, nothing},
 	{"LOADING", loading, nothing},
 	{"READONLY", did("replicaof", "127.0.0.1", "1"), did("replicaof", "no", "one")},
+	{"NOREPLICAS", configured("min-replicas-to-write", "1"), configured("min-replicas-to-write", "0")},
 	{"NOSCRIPT", did("script", "flush"), nothing},
 	{"a_wrong_type", onEntries(func(ctx context.Context, ask *redis.Client, key string) error {
 		pipe := ask.TxPipeline()
@@ -284,7 +294,7 @@ func TestRedisFaults(t *testing.T) {
 			if err := fault.begin(t.Context(), server, ask); err != nil {
 				t.Fatal(err)
 			}
-			m.phase(testenv.Effort(700*time.Millisecond, 10*time.Second))
+			m.phase(testenv.Effort(fault.least(), 10*time.Second))
 			if err := fault.end(t.Context(), server, ask); err != nil {
 				t.Fatal(err)
 			}

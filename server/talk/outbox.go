@@ -15,7 +15,7 @@ const (
 	markEvery   = 100 * time.Millisecond
 	sweepAfter  = 300 * time.Millisecond
 	sweepBatch  = 500
-	sweepWhole  = 10 // of so many sweeps that fail one tries a whole batch
+	sweepOldest = 10 // of so many sweeps that fail one begins with the oldest row
 	forgetEvery = time.Minute
 	keepEvents  = 10 * time.Minute
 )
@@ -110,7 +110,7 @@ func (o *Outbox) Run(ctx context.Context) {
 	defer mark.Stop()
 	defer sweep.Stop()
 	defer forget.Stop()
-	failed := 0
+	var b behind
 	for {
 		select {
 		case <-ctx.Done():
@@ -121,7 +121,7 @@ func (o *Outbox) Run(ctx context.Context) {
 		case <-mark.C:
 			o.note("mark", o.flush(ctx))
 		case <-sweep.C:
-			failed = o.sweepNext(ctx, failed)
+			o.sweepNext(ctx, &b)
 		case <-forget.C:
 			_, err := o.store.ForgetEvents(ctx, o.clock().Add(-keepEvents))
 			o.note("forget", err)
@@ -135,23 +135,34 @@ func (o *Outbox) note(what string, err error) {
 	}
 }
 
-// sweepNext sweeps in [Outbox.Run], where so many sweeps in a row have failed,
-// and returns how many have now. What nobody can be told piles up, and would be
-// read for nothing three times a second: so most of them try one row. A batch is
-// tried every few seconds, since it may be the first row alone that fails.
-func (o *Outbox) sweepNext(ctx context.Context, failed int) int {
-	batch := 1
-	if failed%sweepWhole == 0 {
-		batch = sweepBatch
+// behind is how far a node has got through rows that it could not tell.
+type behind struct {
+	failed int   // sweeps in a row
+	after  int64 // the last row that was tried
+}
+
+// sweepNext is the sweep of [Outbox.Run]. What nobody can be told piles up, and
+// would be read for nothing three times a second; but it has to be tried once,
+// since a cache that could not be made to forget keys is not asked for them. So
+// a sweep after one that failed goes on behind it, and some look whether the
+// oldest can be told by now.
+func (o *Outbox) sweepNext(ctx context.Context, b *behind) {
+	after, oldest := b.after, b.failed%sweepOldest == 0
+	if oldest {
+		after = 0
 	}
-	_, err := o.sweep(ctx, o.clock().Add(-sweepAfter), batch)
-	if err == nil {
-		return 0
-	}
-	if failed == 0 {
+	tried, err := o.sweep(ctx, after, o.clock().Add(-sweepAfter))
+	if b.failed == 0 {
 		o.note("sweep", err)
 	}
-	return failed + 1
+	if err == nil && (oldest || len(tried) > 0) {
+		*b = behind{}
+		return
+	}
+	b.failed++
+	if n := len(tried); n > 0 {
+		b.after = max(b.after, tried[n-1])
+	}
 }
 
 // Recover tells every row that was committed before now and is not marked. A
@@ -162,24 +173,25 @@ func (o *Outbox) Recover(ctx context.Context) error {
 		return err
 	}
 	for {
-		n, err := o.sweep(ctx, before, sweepBatch)
+		told, err := o.sweep(ctx, 0, before)
 		if err != nil {
 			return err
 		}
 		if err := o.flush(ctx); err != nil {
 			return err
 		}
-		if n < sweepBatch {
+		if len(told) < sweepBatch {
 			return nil
 		}
 	}
 }
 
-// sweep tells up to a batch of unmarked rows from before a time.
-func (o *Outbox) sweep(ctx context.Context, before time.Time, batch int) (int, error) {
-	rows, err := o.store.Unpublished(ctx, before, batch)
+// sweep tells up to a batch of unmarked rows behind one and from before a time.
+// It returns those that it tried to tell.
+func (o *Outbox) sweep(ctx context.Context, after int64, before time.Time) ([]int64, error) {
+	rows, err := o.store.Unpublished(ctx, after, before, sweepBatch)
 	if err != nil || len(rows) == 0 {
-		return 0, err
+		return nil, err
 	}
 	var told Told
 	for _, row := range rows {
@@ -188,11 +200,11 @@ func (o *Outbox) sweep(ctx context.Context, before time.Time, batch int) (int, e
 		told.Events = append(told.Events, row.Event)
 	}
 	if err := o.spread(ctx, told); err != nil {
-		return 0, err
+		return told.IDs, err
 	}
 	o.mark(told.IDs...)
 	o.swept.Add(int64(len(rows)))
-	return len(rows), nil
+	return told.IDs, nil
 }
 
 func (o *Outbox) flush(ctx context.Context) error {

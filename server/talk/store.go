@@ -83,8 +83,8 @@ type Store interface {
 	AuditAfter(ctx context.Context, id int64, limit int) ([]AuditEntry, error)
 
 	// Unpublished lists what was committed before a time and not yet marked as
-	// told, oldest first.
-	Unpublished(ctx context.Context, before time.Time, limit int) ([]Outgoing, error)
+	// told, of the rows with an id above one, oldest first.
+	Unpublished(ctx context.Context, after int64, before time.Time, limit int) ([]Outgoing, error)
 	// Published marks rows of the outbox as told.
 	Published(ctx context.Context, ids []int64) error
 	// ForgetEvents deletes what was told before a time, and returns how many rows.

@@ -205,10 +205,10 @@ func (m *Memory) RoomBans(ctx context.Context, id talk.RoomID, now time.Time) (b
 }
 
 // Unpublished is [talk.Store.Unpublished].
-func (m *Memory) Unpublished(ctx context.Context, before time.Time, limit int) (rows []talk.Outgoing, err error) {
+func (m *Memory) Unpublished(ctx context.Context, after int64, before time.Time, limit int) (rows []talk.Outgoing, err error) {
 	err = m.alone(ctx, func(w *world) error {
 		for _, e := range w.events {
-			if !e.published && e.Event.At.Before(before) && len(rows) < limit {
+			if !e.published && e.ID > after && e.Event.At.Before(before) && len(rows) < limit {
 				rows = append(rows, e.Outgoing)
 			}
 		}

@@ -247,7 +247,7 @@ func (b *bench) seated(room talk.RoomID) []talk.UserID {
 // outbox lists every row, told or not.
 func (b *bench) outbox() []talk.Outgoing {
 	b.Helper()
-	rows, err := b.Unpublished(b.ctx, b.clock.Now().Add(time.Hour), 10_000)
+	rows, err := b.Unpublished(b.ctx, 0, b.clock.Now().Add(time.Hour), 10_000)
 	b.must(err)
 	return rows
 }

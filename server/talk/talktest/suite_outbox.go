@@ -89,13 +89,16 @@ var outboxTests = map[string]func(*bench){
 		b.person("ada")
 		at := b.clock.Add(time.Second)
 		b.person("bob")
-		rows, err := b.Unpublished(b.ctx, at, 10)
+		rows, err := b.Unpublished(b.ctx, 0, at, 10)
 		b.must(err)
 		same(b, "rows before a time", len(rows), 1)
 		all := b.outbox()
-		rows, err = b.Unpublished(b.ctx, at.Add(time.Second), 1)
+		rows, err = b.Unpublished(b.ctx, 0, at.Add(time.Second), 1)
 		b.must(err)
 		same(b, "rows up to a number", rows, all[:1])
+		rows, err = b.Unpublished(b.ctx, all[0].ID, at.Add(time.Second), 10)
+		b.must(err)
+		same(b, "rows after one", rows, all[1:])
 	},
 	"history_is_forgotten_once_it_was_told": func(b *bench) {
 		b.person("ada")
