@@ -15,7 +15,7 @@ const (
 	markEvery   = 100 * time.Millisecond
 	sweepAfter  = 300 * time.Millisecond
 	sweepBatch  = 500
-	sweepOldest = 10 // of so many sweeps that fail one begins with the oldest row
+	sweepOldest = 10 // of so many sweeps that fail one begins with the oldest row, at least
 	forgetEvery = time.Minute
 	keepEvents  = 10 * time.Minute
 )
@@ -144,15 +144,16 @@ type behind struct {
 // sweepNext is the sweep of [Outbox.Run]. What nobody can be told piles up, and
 // would be read for nothing three times a second; but it has to be tried once,
 // since a cache that could not be made to forget keys is not asked for them. So
-// a sweep after one that failed goes on behind it, and some look whether the
-// oldest can be told by now.
+// a sweep after one that failed goes on behind it, and some, more at first, look
+// whether the oldest can be told by now.
 func (o *Outbox) sweepNext(ctx context.Context, b *behind) {
-	after, oldest := b.after, b.failed%sweepOldest == 0
+	failed, after := b.failed, b.after
+	oldest := failed&(failed-1) == 0 || failed%sweepOldest == 0 // 0, 1, 2, 4, 8, 10, 20, 30
 	if oldest {
 		after = 0
 	}
 	tried, err := o.sweep(ctx, after, o.clock().Add(-sweepAfter))
-	if b.failed == 0 {
+	if failed == 0 {
 		o.note("sweep", err)
 	}
 	if err == nil && (oldest || len(tried) > 0) {
