@@ -194,7 +194,8 @@ func (b *batcher) share(ctx context.Context, calls []*call) error {
 
 // lead sends what stands on tickets, of which the first is the caller's own,
 // and hands the lead on. Where Redis is away, those who queued meanwhile are
-// told as well: nobody waits for more than one time-out.
+// told as well: nobody waits for more than one time-out. Where this process stood
+// still they have waited for nothing yet, and go next.
 func (b *batcher) lead(ctx context.Context, tickets []*ticket) error {
 	var calls []*call
 	for _, t := range tickets {
@@ -207,7 +208,7 @@ func (b *batcher) lead(ctx context.Context, tickets []*ticket) error {
 		return err
 	})
 	b.mu.Lock()
-	if errors.Is(err, errAway) {
+	if errors.Is(err, errAway) && !errors.Is(err, errSlept) {
 		tickets = append(tickets, b.queue...)
 		b.queue = nil
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -19,6 +20,9 @@ type gate struct {
 	trips atomic.Int64
 	open  chan struct{}
 	fail  error
+	fails int64 // how many trips fail, where not all do
+
+	frozen time.Duration // before they fail
 }
 
 func (g *gate) DialHook(next redis.DialHook) redis.DialHook {
@@ -29,11 +33,12 @@ func (g *gate) pass(cmds []redis.Cmder, next func() error) error {
 	if cmds[0].Name() != "set" {
 		return next() // of a new connection
 	}
-	g.trips.Add(1)
+	trip := g.trips.Add(1)
 	<-g.open
-	if g.fail == nil {
+	if g.fail == nil || g.fails > 0 && trip > g.fails {
 		return next()
 	}
+	<-time.After(g.frozen)
 	for _, c := range cmds {
 		c.SetErr(g.fail)
 	}
@@ -98,6 +103,16 @@ func TestOneTimeOutForAll(t *testing.T) {
 		t.Errorf("%d trips", n)
 	}
 	equal(t, "leaders left", r.limiter.leaders, 0)
+}
+
+// Who queued behind a call that failed since the process stood still has lost
+// nothing, and goes next: Redis is there.
+func TestWhoQueuedInAFrozenProcessGoesNext(t *testing.T) {
+	t.Parallel()
+	r := embedded(t).idle(t, func(c *Config) { c.Timeout = 200 * time.Millisecond })
+	g := &gate{open: make(chan struct{}), fail: errors.New("its deadline is over"), fails: 1, frozen: (sleptFor + 1) * 200 * time.Millisecond}
+	equal(t, "failed", crowd(t, r, g, 100), 1)
+	equal(t, "trips", g.trips.Load(), 2)
 }
 
 // A call that has lost one time-out to a Redis that is silent asks it nothing

@@ -35,6 +35,9 @@ const (
 // can be used.
 var errAway = errors.New("redis is away")
 
+// errSlept is with errAway where it was this process that did not go on.
+var errSlept = errors.New("this process stood still")
+
 // breaker lets calls through until five in a row have failed; then one at a
 // time, where a heartbeat was answered or for five seconds none was tried,
 // until that one succeeds. So it is the heartbeat that waits for a Redis that is away,
@@ -162,7 +165,7 @@ func (b *breaker) do(ctx context.Context, timeout time.Duration, call func(conte
 		return context.Cause(ctx)
 	case slept(began, timeout): // says nothing about Redis
 		b.forgo()
-		return errors.Join(errAway, err)
+		return errors.Join(errAway, errSlept, err)
 	default:
 		b.report(true)
 		return errors.Join(errAway, err)
