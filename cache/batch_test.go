@@ -30,7 +30,7 @@ func (g *gate) DialHook(next redis.DialHook) redis.DialHook {
 }
 
 func (g *gate) pass(cmds []redis.Cmder, next func() error) error {
-	if cmds[0].Name() != "set" {
+	if name := cmds[0].Name(); name != "set" && name != "info" {
 		return next() // of a new connection
 	}
 	trip := g.trips.Add(1)
@@ -113,6 +113,25 @@ func TestWhoQueuedInAFrozenProcessGoesNext(t *testing.T) {
 	g := &gate{open: make(chan struct{}), fail: errors.New("its deadline is over"), fails: 1, frozen: (sleptFor + 1) * 200 * time.Millisecond}
 	equal(t, "failed", crowd(t, r, g, 100), 1)
 	equal(t, "trips", g.trips.Load(), 2)
+}
+
+// L1: the heartbeat of a process that stood still does not have it count alone.
+func TestL1_a_process_that_stood_still_asks_redis(t *testing.T) {
+	t.Parallel()
+	for name, frozen := range map[string]time.Duration{"frozen": (sleptFor + 1) * defaultTimeout, "Redis away": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := embedded(t).idle(t, quick)
+			g := &gate{open: make(chan struct{}), fail: errors.New("its deadline is over"), fails: 1, frozen: frozen}
+			close(g.open)
+			raw(r).AddHook(g)
+			r.beat(t.Context())
+			equal(t, "heartbeats", g.trips.Load(), 1)
+			equal(t, "counts alone", r.limiter.breaker.open(), name == "Redis away")
+			r.beat(t.Context())
+			equal(t, "counts alone, later", r.limiter.breaker.open(), false)
+		})
+	}
 }
 
 // A call that has lost one time-out to a Redis that is silent asks it nothing

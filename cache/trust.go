@@ -138,8 +138,8 @@ func (r *Redis) beat(ctx context.Context) {
 		}
 		return err
 	})
-	if ctx.Err() != nil {
-		return
+	if ctx.Err() != nil || err != nil && slept(sent, r.config.Timeout) {
+		return // says nothing about Redis
 	}
 	r.cache.breaker.report(err != nil)
 	if err == nil {
