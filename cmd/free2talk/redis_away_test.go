@@ -289,12 +289,15 @@ func TestRedisFaults(t *testing.T) {
 			ask := askOf(t, server)
 			w.redisUsed()
 			m := w.mixed(patient(t), 64)
-			m.phase(500 * time.Millisecond)
+			m.phase(testenv.Effort(0, 3*time.Second)) // until the start is over
+			before := m.phase(testenv.Effort(500*time.Millisecond, 5*time.Second))
 			calls := m.calls.Load()
+			m.begin()
 			if err := fault.begin(t.Context(), server, ask); err != nil {
 				t.Fatal(err)
 			}
-			m.phase(testenv.Effort(fault.least(), 10*time.Second))
+			wait(t.Context(), testenv.Effort(fault.least(), 10*time.Second))
+			during := m.so()
 			if err := fault.end(t.Context(), server, ask); err != nil {
 				t.Fatal(err)
 			}
@@ -303,7 +306,9 @@ func TestRedisFaults(t *testing.T) {
 			back := time.Since(ended)
 			m.phase(300 * time.Millisecond)
 			calls = m.calls.Load() - calls
-			t.Logf("%d calls, %d failed; back after %v", calls, m.wrong.Load(), back)
+			t.Logf("before: p50 %v, p99 %v, worst %v; during: p50 %v, p99 %v, worst %v; %d calls, %d failed; back after %v",
+				percentile(before, .5), percentile(before, .99), percentile(before, 1),
+				percentile(during, .5), percentile(during, .99), percentile(during, 1), calls, m.wrong.Load(), back)
 			testenv.Record(t, testenv.Figure{Row: "redis-faults", What: fault.name, Bad: m.wrong.Load(), Of: calls, Each: "calls"})
 			if fault.name == "killed_and_empty" {
 				testenv.Record(t, testenv.Figure{Row: "redis-back", What: "after a restart", Took: back})
