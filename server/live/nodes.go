@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -127,18 +128,20 @@ func (p *Presence) renew(ctx context.Context) {
 // reincarnate begins again under another name: others have taken away all that
 // this node held. Its streams end, and whoever comes back is somebody new. Until
 // then those whose grace is not over are connected, as before; of the others
-// everybody has heard that they are gone, and nobody is to hear it twice.
+// everybody has heard that they are gone, and nobody is to hear it twice: this
+// node says of nobody that they are here before it knows which.
 func (p *Presence) reincarnate(ctx context.Context) {
 	p.mu.Lock()
 	p.incarnation++
 	p.renewed = time.Time{}
-	name, own := p.named(), p.ownUsers()
+	name := p.named()
+	p.doubtful = map[talk.Connection]struct{}{}
+	for _, shard := range p.own {
+		maps.Copy(p.doubtful, shard)
+	}
 	p.mu.Unlock()
 	p.Log.Warn("this node was silent and counts as dead: it begins again", "node", name)
 	p.Restart()
-	if online, err := p.conns.Online(ctx, own); err == nil {
-		p.forgetGone(online)
-	}
 	live, err := p.Nodes.Renew(ctx, name, true)
 	p.note("node not renewed", err)
 	if err == nil {
@@ -149,6 +152,12 @@ func (p *Presence) reincarnate(ctx context.Context) {
 
 // report tells Redis what this node holds, shard by shard.
 func (p *Presence) report(ctx context.Context) {
+	if err := p.settle(ctx); err != nil {
+		for shard := range talk.PresenceShards {
+			p.becomes(shard, false)
+		}
+		return
+	}
 	for shard := range talk.PresenceShards {
 		p.mu.Lock()
 		name, live := p.named(), p.live

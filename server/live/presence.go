@@ -42,6 +42,7 @@ type Presence struct {
 	mu          sync.Mutex
 	incarnation int
 	own         [talk.PresenceShards]map[talk.Connection]struct{}
+	doubtful    map[talk.Connection]struct{} // of own, since this node was swept: everybody may have heard that these people are gone
 	watched     map[talk.UserID]*watched
 	flips       uint64                   // that were heard of them
 	left        map[talk.UserID]struct{} // last seen lately, and not yet written
@@ -78,27 +79,31 @@ var _ talk.FlipListener = (*Presence)(nil)
 // Use gives it the connections of all nodes. Call it before [Presence.Begin].
 func (p *Presence) Use(conns talk.Connections) { p.conns = conns }
 
-// ownUsers are those who are connected to this node. The lock is held.
-func (p *Presence) ownUsers() []talk.UserID {
+// settle forgets those of the doubtful connections whose people are not known
+// to be online. It fails where Redis does not tell.
+func (p *Presence) settle(ctx context.Context) error {
+	p.mu.Lock()
 	users := map[talk.UserID]struct{}{}
-	for _, shard := range p.own {
-		for conn := range shard {
-			users[conn.User] = struct{}{}
-		}
+	for conn := range p.doubtful {
+		users[conn.User] = struct{}{}
 	}
-	return slices.Collect(maps.Keys(users))
-}
-
-// forgetGone forgets the connections of those who are known to be offline.
-func (p *Presence) forgetGone(online map[talk.UserID]bool) {
+	p.mu.Unlock()
+	if len(users) == 0 {
+		return nil
+	}
+	online, err := p.conns.Online(ctx, slices.Collect(maps.Keys(users)))
+	if err != nil {
+		return err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, shard := range p.own {
-		maps.DeleteFunc(shard, func(conn talk.Connection, _ struct{}) bool {
-			there, known := online[conn.User]
-			return known && !there
-		})
+	for conn := range p.doubtful {
+		if !online[conn.User] {
+			delete(p.own[talk.PresenceShard(conn.User)], conn)
+		}
 	}
+	p.doubtful = nil
+	return nil
 }
 
 // name is what this node is called among those that live. It is another one

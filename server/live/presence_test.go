@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/free2talk/free2talk/server/live"
@@ -24,6 +25,7 @@ type switchboard struct {
 	online   map[talk.UserID]bool // as Redis has it
 	rooms    map[talk.UserID]talk.RoomID
 	swept    bool // the next renewal hears so
+	late     int  // for so many looks, after which it is not any more
 	begun    []string
 	reported map[string][]talk.UserID // node → its people
 }
@@ -63,6 +65,13 @@ func (s *switchboard) Close(context.Context, string, talk.Connection, time.Durat
 // Online is talk.Connections'.
 func (s *switchboard) Online(_ context.Context, users []talk.UserID) (map[talk.UserID]bool, error) {
 	found := map[talk.UserID]bool{}
+	s.mu.Lock()
+	late := s.late > 0
+	s.late = max(0, s.late-1)
+	s.mu.Unlock()
+	if late {
+		return nil, errAway
+	}
 	return found, s.redis(func() {
 		for _, user := range users {
 			found[user] = s.online[user]
@@ -108,7 +117,11 @@ func (s *switchboard) Retire(context.Context, string) error { return nil }
 func (s *switchboard) Bury(context.Context, string) error { return nil }
 
 // Count is talk.Connections'.
-func (s *switchboard) Count(context.Context) (int, error) { return len(s.online), nil }
+func (s *switchboard) Count(context.Context) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.online), nil
+}
 
 // Renew is talk.Nodes'.
 func (s *switchboard) Renew(_ context.Context, node string, begins bool) ([]string, error) {
@@ -310,4 +323,39 @@ func TestP2_a_node_that_wakes_keeps_whose_grace_is_not_over(t *testing.T) {
 	if p.Own() != 1 {
 		t.Errorf("it has %d connections", p.Own())
 	}
+}
+
+// P1: a node that wakes while Redis is late says of nobody that they are here
+// before it knows who is gone: everybody has heard of those.
+func TestP1_a_node_that_wakes_says_nothing_before_it_knows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSwitchboard()
+		p := s.presence(func() {})
+		if err := p.Begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { p.Run(ctx) })
+		p.Attach(ctx, ada, "session")
+		p.Attach(ctx, bob, "session")
+		time.Sleep(5 * time.Second)
+		s.set(func() { s.online[bob], s.swept, s.late = false, true, 1 })
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			s.set(func() {
+				if slices.Contains(s.reported["node.1"], bob) {
+					t.Fatalf("it brings back %v", s.reported["node.1"])
+				}
+			})
+		}
+		s.set(func() {
+			if !slices.Equal(s.reported["node.1"], []talk.UserID{ada}) || len(s.begun) != 2 {
+				t.Errorf("it has %v, and began %d times", s.reported["node.1"], len(s.begun))
+			}
+		})
+		stop()
+		run.Wait()
+	})
 }
