@@ -214,6 +214,21 @@ func TestTheWalkDoesNotMissWhoIsOnTheWay(t *testing.T) {
 	})
 }
 
+// A walk that Redis is too late for goes by again soon, not in a minute.
+func TestAWalkThatFailedIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &doorway{switchboard: newSwitchboard(), missed: map[talk.UserID]int{}, seated: []talk.UserID{ada}}
+		d.late = 2
+		present(t, d)
+		time.Sleep(8 * time.Second) // synctest's clock
+		synctest.Wait()
+		if missed := d.who(); missed[ada] != 1 || d.late != 0 {
+			t.Errorf("missed: %v, want ada, once", missed)
+		}
+	})
+}
+
 // Somebody's connection breaks, they are back at once, and are sent away just
 // before they would have been missed the first time: they have only just gone.
 func TestWhoCameBackIsNotMissedForTheTimeBefore(t *testing.T) {

@@ -355,12 +355,16 @@ func (p *Presence) walkSeats(ctx context.Context) {
 	}
 	for after := talk.UserID(""); ; {
 		users, err := p.Nodes.SeatedPeople(ctx, after, before, seatsAtOnce)
-		if err != nil || len(users) == 0 {
-			return
+		var connected map[talk.UserID]bool
+		if err == nil {
+			connected, err = p.conns.Connected(ctx, users)
 		}
-		connected, err := p.conns.Connected(ctx, users)
 		asked := time.Now()
 		if err != nil {
+			time.AfterFunc(seatsEvery, func() { signal(p.walk) }) // nobody else looks at them, and the next walk is in a minute
+			return
+		}
+		if len(users) == 0 {
 			return
 		}
 		for _, user := range users {
