@@ -69,6 +69,9 @@ func newDoomed(t *testing.T, people int) *doomed {
 	d.heir = connectAs(t.Context(), t, w.as(survivor, bob), d.names)
 	join(t, w.as(survivor, bob), room.GetId())
 	d.heir.await(5*time.Second, 0, "room changed the room")
+	w.eventually(10*time.Second, "the doomed node knows that its people sit there", func() bool { // or Redis alone knows that they ever did
+		return w.number("SELECT count(*) FROM participants WHERE attended") == 3
+	})
 	return d
 }
 
