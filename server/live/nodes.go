@@ -142,6 +142,7 @@ func (p *Presence) reincarnate(ctx context.Context) {
 	p.mu.Unlock()
 	p.Log.Warn("this node was silent and counts as dead: it begins again", "node", name)
 	p.Restart()
+	p.note("not known who is gone", p.settle(ctx)) // before this node is one of those whose report a shard needs to be whole; or the report asks
 	live, err := p.Nodes.Renew(ctx, name, true)
 	p.note("node not renewed", err)
 	if err == nil {

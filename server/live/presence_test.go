@@ -341,7 +341,7 @@ func TestP1_a_node_that_wakes_says_nothing_before_it_knows(t *testing.T) {
 		p.Attach(ctx, ada, "session")
 		p.Attach(ctx, bob, "session")
 		time.Sleep(5 * time.Second)
-		s.set(func() { s.online[bob], s.swept, s.late = false, true, 1 })
+		s.set(func() { s.online[bob], s.swept, s.late = false, true, 2 })
 		for range 100 {
 			time.Sleep(100 * time.Millisecond)
 			s.set(func() {
