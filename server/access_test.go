@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/free2talk/free2talk/server/talk"
 )
@@ -98,6 +100,31 @@ func TestLogWriter(t *testing.T) {
 	t.Run("writes everything, in order, before Close returns", logWriterWrites)
 	t.Run("never waits for who does not read", logWriterNeverWaits)
 	t.Run("takes many writers", logWriterTakesMany)
+	t.Run("writes at once what comes at once", logWriterGathers)
+}
+
+func logWriterGathers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var b lockedBuffer
+		w := NewLogWriter(&b)
+		for _, line := range []string{"one\n", "two\n", "three\n"} {
+			_, _ = w.Write([]byte(line))
+			synctest.Wait()
+		}
+		if b.String() != "" {
+			t.Errorf("%q was written by itself", b.String())
+		}
+		time.Sleep(logGather)
+		synctest.Wait()
+		if b.String() != "one\ntwo\nthree\n" {
+			t.Errorf("%q", b.String())
+		}
+		_, _ = w.Write([]byte("last\n"))
+		if began := time.Now(); w.Close() != nil || time.Since(began) > 0 || !strings.HasSuffix(b.String(), "last\n") {
+			t.Errorf("closed after %v: %q", time.Since(began), b.String())
+		}
+	})
 }
 
 func logWriterWrites(t *testing.T) {

@@ -4,29 +4,36 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// logBuffer is how much a [LogWriter] holds: some five thousand records.
-const logBuffer = 1 << 20 // bytes
+const (
+	// logBuffer is how much a [LogWriter] holds: some five thousand records.
+	logBuffer = 1 << 20 // bytes
+
+	// logGather is how long a record waits for others that are written with it: each
+	// write is a system call, and wakes whoever reads.
+	logGather = 10 * time.Millisecond
+)
 
 // LogWriter writes to another writer in the background, so that a slow disk or
 // terminal never holds up a call. What does not fit into its buffer is dropped
 // and counted. It must be closed.
 type LogWriter struct {
 	to      io.Writer
+	some    chan struct{} // gets a value when there is something to write, or nothing any more
+	hurry   chan struct{} // gets a value when it must not wait for more
 	done    chan struct{} // closed when the writing goroutine is gone
 	dropped atomic.Int64
 
 	mu     sync.Mutex
-	more   sync.Cond // signalled when buffer or closed changes
 	buffer []byte
 	closed bool
 }
 
 // NewLogWriter returns a writer in front of w.
 func NewLogWriter(w io.Writer) *LogWriter {
-	l := &LogWriter{to: w, done: make(chan struct{})}
-	l.more.L = &l.mu
+	l := &LogWriter{to: w, some: make(chan struct{}, 1), hurry: make(chan struct{}, 1), done: make(chan struct{})}
 	go l.run()
 	return l
 }
@@ -41,10 +48,20 @@ func (l *LogWriter) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	if len(l.buffer) == 0 {
-		l.more.Signal()
+		wake(l.some)
 	}
-	l.buffer = append(l.buffer, p...)
+	if l.buffer = append(l.buffer, p...); len(l.buffer) > logBuffer/2 {
+		wake(l.hurry)
+	}
 	return len(p), nil
+}
+
+// wake sends to a channel that has room for one, where it is empty.
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // Dropped is how many records were lost so far.
@@ -54,7 +71,8 @@ func (l *LogWriter) Dropped() int64 { return l.dropped.Load() }
 func (l *LogWriter) Close() error {
 	l.mu.Lock()
 	l.closed = true
-	l.more.Signal()
+	wake(l.some)
+	wake(l.hurry)
 	l.mu.Unlock()
 	<-l.done
 	return nil
@@ -64,17 +82,24 @@ func (l *LogWriter) Close() error {
 func (l *LogWriter) run() {
 	defer close(l.done)
 	var full []byte
-	for {
+	for closed := false; !closed; {
+		<-l.some
+		l.gather()
 		l.mu.Lock()
-		for len(l.buffer) == 0 && !l.closed {
-			l.more.Wait()
-		}
-		if len(l.buffer) == 0 {
-			l.mu.Unlock()
-			return
-		}
-		full, l.buffer = l.buffer, full[:0]
+		full, l.buffer, closed = l.buffer, full[:0], l.closed
 		l.mu.Unlock()
-		_, _ = l.to.Write(full) // there is nowhere to tell that the log cannot be written
+		if len(full) > 0 {
+			_, _ = l.to.Write(full) // there is nowhere to tell that the log cannot be written
+		}
+	}
+}
+
+// gather waits for what comes in a moment.
+func (l *LogWriter) gather() {
+	timer := time.NewTimer(logGather)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.hurry:
 	}
 }
