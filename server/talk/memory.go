@@ -1,6 +1,10 @@
 package talk
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // tokenMemory remembers tokens that were verified, by the SHA-256 of the
 // token, so that memory holds none. It is bounded: each shard has two
@@ -28,6 +32,14 @@ type knownToken struct {
 	key    string
 	claims Claims
 	times  tokenTimes
+	noted  atomic.Int64 // in Unix nanoseconds: no use of it has to be noted before
+}
+
+// due reports whether a use of the token has to be noted.
+func (k *knownToken) due(now time.Time) bool { return now.UnixNano() >= k.noted.Load() }
+
+func (k *knownToken) caller() Caller {
+	return Caller{UserID: k.claims.UserID, SessionID: k.claims.SessionID, Generation: k.claims.Generation}
 }
 
 func newTokenMemory() *tokenMemory { return &tokenMemory{} }

@@ -101,24 +101,28 @@ func (s *Accounts) revoke(ctx context.Context, user UserID, why RevokeReason, ma
 // Identify says who shows an access token, without a query: by its signature,
 // and by the sessions that every node knows to be revoked.
 func (s *Accounts) Identify(ctx context.Context, token string, device Device) (Caller, error) {
-	caller, err := s.IdentifyEnded(ctx, token)
+	now := s.Clock()
+	known, err := s.Tokens.verify(token, now)
 	if err != nil {
 		return Caller{}, err
 	}
+	caller := known.caller()
 	if err := s.Revoked.Check(ctx, caller.SessionID); err != nil {
 		return Caller{}, err
 	}
-	s.Uses.Note(caller, device, s.Clock())
+	if known.due(now) {
+		known.noted.Store(s.Uses.Note(caller, device, now).UnixNano())
+	}
 	return caller, nil
 }
 
 // IdentifyEnded is [Accounts.Identify] for those whose session may have ended.
 func (s *Accounts) IdentifyEnded(_ context.Context, token string) (Caller, error) {
-	claims, err := s.Tokens.Verify(token)
+	known, err := s.Tokens.verify(token, s.Clock())
 	if err != nil {
 		return Caller{}, err
 	}
-	return Caller{UserID: claims.UserID, SessionID: claims.SessionID, Generation: claims.Generation}, nil
+	return known.caller(), nil
 }
 
 // Logout ends the caller's session; ending it twice is no error.

@@ -143,37 +143,49 @@ func (t *Tokens) Access(user UserID, session SessionID, generation int64, at tim
 // force now. It asks nobody; whether the session still lives is another
 // question (see [Revocations]).
 func (t *Tokens) Verify(token string) (Claims, error) {
-	claims, err := t.verify(token, t.clock())
+	known, err := t.verify(token, t.clock())
+	if err != nil {
+		return Claims{}, err
+	}
+	return known.claims, nil
+}
+
+// verify is [Tokens.Verify] at a time, with what is remembered of the token.
+func (t *Tokens) verify(token string, now time.Time) (*knownToken, error) {
+	known, err := t.know(token, now)
+	if err == nil {
+		err = known.times.check(now)
+	}
 	if err != nil {
 		t.refused.Add(1)
 	}
-	return claims, err
+	return known, err
 }
 
-func (t *Tokens) verify(token string, now time.Time) (Claims, error) {
+// know returns what a token of ours says, in force or not.
+func (t *Tokens) know(token string, now time.Time) (*knownToken, error) {
 	if len(token) > mostToken {
-		return Claims{}, ErrTokenInvalid
+		return nil, ErrTokenInvalid
 	}
 	header, _, _ := strings.Cut(token, ".")
 	key, ok := t.keys.signerOf(header, now)
 	if !ok {
-		return Claims{}, ErrTokenInvalid
+		return nil, ErrTokenInvalid
 	}
 	name := sha256.Sum256([]byte(token))
 	if known, ok := t.memory.get(name); ok && known.key == key.id {
 		t.remembered.Add(1)
-		return known.claims, known.times.check(now)
+		return known, nil
 	}
 	read, err := t.read(token, key)
 	if err != nil {
-		return Claims{}, ErrTokenInvalid.Because(err)
+		return nil, ErrTokenInvalid.Because(err)
 	}
 	t.verified.Add(1)
-	if err := read.times.check(now); err != nil {
-		return Claims{}, err
+	if read.times.check(now) == nil {
+		t.memory.put(name, read)
 	}
-	t.memory.put(name, &read)
-	return read.claims, nil
+	return read, nil
 }
 
 // signerOf is the key whose tokens begin with that header.
@@ -187,47 +199,47 @@ func (k *Keyring) signerOf(header string, now time.Time) (*key, bool) {
 }
 
 // read verifies a token's signature, then what it says.
-func (t *Tokens) read(token string, key *key) (knownToken, error) {
+func (t *Tokens) read(token string, key *key) (*knownToken, error) {
 	// Go's base64 skips line breaks, which would give one token many spellings.
 	cut := strings.LastIndexByte(token, '.')
 	if cut <= len(key.header) || strings.ContainsAny(token, "\r\n") {
-		return knownToken{}, errors.New("not three parts of base64url")
+		return nil, errors.New("not three parts of base64url")
 	}
 	signature, err := base64.RawURLEncoding.Strict().DecodeString(token[cut+1:])
 	if err != nil {
-		return knownToken{}, err
+		return nil, err
 	}
 	if err := jwt.SigningMethodEdDSA.Verify(token[:cut], signature, key.public()); err != nil {
-		return knownToken{}, err
+		return nil, err
 	}
 	body, err := base64.RawURLEncoding.Strict().DecodeString(token[len(key.header)+1 : cut])
 	if err != nil {
-		return knownToken{}, err
+		return nil, err
 	}
 	said, err := decodePayload(body)
 	if err != nil {
-		return knownToken{}, err
+		return nil, err
 	}
 	return t.accept(said, key)
 }
 
 // accept checks all that does not change with time.
-func (t *Tokens) accept(said payload, key *key) (knownToken, error) {
+func (t *Tokens) accept(said payload, key *key) (*knownToken, error) {
 	user, userErr := ParseUserID(string(said.User))
 	session, sessionErr := ParseSessionID(string(said.Session))
 	switch {
 	case said.Issuer != t.issuer:
-		return knownToken{}, errors.New("iss")
+		return nil, errors.New("iss")
 	case !slices.Contains(said.Audience, t.audience):
-		return knownToken{}, errors.New("aud")
+		return nil, errors.New("aud")
 	case userErr != nil || user != said.User:
-		return knownToken{}, errors.New("sub")
+		return nil, errors.New("sub")
 	case sessionErr != nil || session != said.Session:
-		return knownToken{}, errors.New("sid")
+		return nil, errors.New("sid")
 	case said.Generation < 1:
-		return knownToken{}, errors.New("gen")
+		return nil, errors.New("gen")
 	case said.IssuedAt == nil || said.ExpiresAt == nil:
-		return knownToken{}, errors.New("iat, exp")
+		return nil, errors.New("iat, exp")
 	}
 	times := tokenTimes{issued: said.IssuedAt.time(), expires: said.ExpiresAt.time()}
 	times.begins = times.issued
@@ -235,10 +247,10 @@ func (t *Tokens) accept(said payload, key *key) (knownToken, error) {
 		times.begins = said.NotBefore.time()
 	}
 	if life := times.expires.Sub(times.issued); life <= 0 || life > AccessLifetime {
-		return knownToken{}, errors.New("exp - iat")
+		return nil, errors.New("exp - iat")
 	}
 	claims := Claims{UserID: user, SessionID: session, Generation: said.Generation, ExpiresAt: times.expires}
-	return knownToken{key: key.id, claims: claims, times: times}, nil
+	return &knownToken{key: key.id, claims: claims, times: times}, nil
 }
 
 // tokenTimes is when a token is in force.

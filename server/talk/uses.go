@@ -44,19 +44,21 @@ func NewUses(store Store, cache SessionCache, log *slog.Logger) *Uses {
 	}
 }
 
-// Note remembers that caller was seen.
-func (u *Uses) Note(caller Caller, device Device, now time.Time) {
+// Note remembers that caller was seen. It returns from when on it has to be
+// told of them again.
+func (u *Uses) Note(caller Caller, device Device, now time.Time) time.Time {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	last, ok := u.seen[caller.SessionID]
 	if ok && last.Generation >= caller.Generation && now.Sub(last.At) < useEvery {
-		return
+		return last.At.Add(useEvery)
 	}
 	use := SessionUse{
 		ID: caller.SessionID, At: now, IP: device.IP, UserAgent: device.UserAgent,
 		Generation: max(caller.Generation, last.Generation),
 	}
 	u.seen[use.ID], u.pending[use.ID] = use, use
+	return now.Add(useEvery)
 }
 
 // Confirmed reports whether this node has seen an access token of that
