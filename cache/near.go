@@ -16,7 +16,8 @@ const (
 	nearTTL      = time.Minute // varied by a tenth: bounds what no rule foresaw
 	nearAlone    = time.Second // how long a load from the truth is served where invalidations are not heard
 	nearStripes  = 1 << 10
-	nearOverhead = 420 // bytes of an entry beside its value: the key, the table's and the policy's part
+	nearTick     = 100 * time.Millisecond // how exactly an entry's end is kept; whether it may be served is asked of a clock that is exact
+	nearOverhead = 420                    // bytes of an entry beside its value: the key, the table's and the policy's part
 	// DefaultNear is how many bytes a process keeps near where nothing is said.
 	DefaultNear = 64 << 20
 )
@@ -37,6 +38,7 @@ const (
 // load from the truth that it comes from began, unless this process forgot it.
 type near struct {
 	entries *otter.Cache[nearKey, *nearEntry] // nil where nothing is kept
+	ends    *otter.CoarseClock                // likewise
 	base    time.Time
 	until   atomic.Int64 // since base: how long the last heartbeat holds
 	epoch   atomic.Uint64
@@ -86,7 +88,9 @@ func newNear(most int64) (*near, error) {
 		most = DefaultNear
 	}
 	var err error
+	n.ends = otter.NewCoarseClock(nearTick)
 	n.entries, err = otter.New(&otter.Options[nearKey, *nearEntry]{
+		Clock:            n.ends,
 		MaximumWeight:    uint64(most),
 		Weigher:          func(_ nearKey, e *nearEntry) uint32 { return e.weight },
 		ExpiryCalculator: otter.ExpiryWritingFunc(expiry),
@@ -213,6 +217,7 @@ func (n *near) deaf() {
 func (n *near) close() {
 	if n.entries != nil {
 		n.entries.StopAllGoroutines()
+		n.ends.Stop()
 	}
 }
 
