@@ -27,7 +27,8 @@ type waiter struct {
 // which they came. Where it is refused, or returns an error, the attempt does
 // nothing.
 func (l *Limiter) Begin(ctx context.Context, limit talk.Limit, key string) (talk.Attempt, talk.Verdict, error) {
-	b := &beginning{Limiter: l, limit: limit, name: l.redis.keys.limit(limit, key)}
+	shape := l.shape(limit)
+	b := &beginning{Limiter: l, limit: limit, name: shape.upTo + key + "}"}
 	bounded, cancel := context.WithTimeoutCause(ctx, patienceOf(ctx), talk.ErrBusy)
 	defer cancel()
 	w := b.enter()
@@ -41,10 +42,10 @@ func (l *Limiter) Begin(ctx context.Context, limit talk.Limit, key string) (talk
 		v, state, mode := b.try(bounded)
 		switch state {
 		case begun:
-			l.count(ctx, v, mode)
+			l.count(ctx, shape, v.Allowed, mode)
 			return &attempt{Limiter: l, limit: limit, name: b.name, id: b.id}, v, nil
 		case refused:
-			l.count(ctx, v, mode)
+			l.count(ctx, shape, v.Allowed, mode)
 			return ended{}, v, nil
 		}
 		if !b.wait(bounded, poll) {
@@ -67,7 +68,7 @@ func patienceOf(ctx context.Context) time.Duration {
 func (l *Limiter) busy(ctx context.Context, limit talk.Limit) (talk.Attempt, talk.Verdict, error) {
 	err := context.Cause(ctx)
 	if errors.Is(err, talk.ErrBusy) {
-		l.redis.metrics.decided(ctx, limit.Policy, "busy", modeMemory)
+		l.redis.metrics.decided(limit.Policy, "busy", modeNames[modeMemory]).count(ctx)
 	}
 	return ended{}, talk.Verdict{Limit: limit}, err
 }
@@ -135,7 +136,7 @@ func (b *beginning) wait(ctx context.Context, poll time.Duration) bool {
 
 // try asks this node's log and then Redis for a place. Only who is first in
 // the line tries.
-func (b *beginning) try(ctx context.Context) (talk.Verdict, state, string) {
+func (b *beginning) try(ctx context.Context) (talk.Verdict, state, mode) {
 	now := time.Now()
 	k, v, s := b.consult(now)
 	if s != begun {

@@ -32,7 +32,7 @@ func newLedger() *ledger {
 type account struct {
 	name    string
 	window  time.Duration
-	element *list.Element
+	element *list.Element // nil where it was dropped
 
 	log     []place              // oldest first
 	one     [1]place             // room for a log that stays short
@@ -64,6 +64,16 @@ func (l *ledger) account(name string, window time.Duration, now time.Time) *acco
 		l.evict(now)
 	} else {
 		l.order.MoveToFront(a.element)
+	}
+	l.prune(a, now)
+	return a
+}
+
+// again returns what account did a moment ago, made up to date; it may have been
+// dropped since. The lock is held.
+func (l *ledger) again(a *account, now time.Time) *account {
+	if a.element == nil {
+		return l.account(a.name, a.window, now)
 	}
 	l.prune(a, now)
 	return a
@@ -106,6 +116,7 @@ func (l *ledger) evict(now time.Time) {
 			return
 		}
 		l.order.Remove(a.element)
+		a.element = nil
 		delete(l.accounts, a.name)
 		l.places -= len(a.log)
 	}

@@ -44,9 +44,17 @@ func NewLimiter(r *Redis, nodes func() int) *Limiter {
 
 // How a decision was reached.
 const (
-	modeRedis  = "redis"
-	modeMemory = "memory" // by what this node knows, without a trip
-	modeLocal  = "local"  // Redis is away
+	modeRedis  mode = iota
+	modeMemory      // by what this node knows, without a trip
+	modeLocal       // Redis is away
+	modes
+)
+
+type mode int
+
+var (
+	modeNames   = [modes]string{"redis", "memory", "local"}
+	resultNames = [2]string{"refused", "allowed"}
 )
 
 // share is how many places this node gives while it counts alone.
@@ -63,16 +71,22 @@ func (l *Limiter) Take(ctx context.Context, limit talk.Limit, key string, cost i
 	shape := l.shape(limit)
 	t := &taking{Limiter: l, shape: shape, limit: limit, name: shape.upTo + key + "}", cost: max(1, cost), now: time.Now(), id: l.last.Add(1)}
 	verdict, mode := t.decide(ctx)
-	l.count(ctx, verdict, mode)
+	l.count(ctx, shape, verdict.Allowed, mode)
 	return verdict, nil
 }
 
-func (l *Limiter) count(ctx context.Context, v talk.Verdict, mode string) {
-	result := "refused"
-	if v.Allowed {
-		result = "allowed"
+func (l *Limiter) count(ctx context.Context, s *shape, allowed bool, m mode) {
+	result := 0
+	if allowed {
+		result = 1
 	}
-	l.redis.metrics.decided(ctx, v.Limit.Policy, result, mode)
+	known := &s.counts[result][m]
+	c := known.Load()
+	if c == nil {
+		c = l.redis.metrics.decided(s.limit.Policy, resultNames[result], modeNames[m])
+		known.Store(c)
+	}
+	c.count(ctx)
 }
 
 // taking is one call that takes places.
@@ -85,9 +99,11 @@ type taking struct {
 	cost  int
 	now   time.Time // when it was sent: never later than Redis's, so that nothing is held for longer here
 	id    uint64
+
+	account *account // of this node, as it was consulted
 }
 
-func (t *taking) decide(ctx context.Context) (talk.Verdict, string) {
+func (t *taking) decide(ctx context.Context) (talk.Verdict, mode) {
 	if t.cost > t.limit.Places {
 		return talk.Verdict{Limit: t.limit, Reset: t.limit.Window}, modeMemory
 	}
@@ -117,8 +133,8 @@ func (t *taking) consult() (known, talk.Verdict) {
 	l := t.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.account(t.name, t.limit.Window, t.now)
-	return a.known(t.redis.trust.number()), a.verdict(t.limit, t.limit.Places, t.cost, t.now)
+	t.account = l.account(t.name, t.limit.Window, t.now)
+	return t.account.known(t.redis.trust.number()), t.account.verdict(t.limit, t.limit.Places, t.cost, t.now)
 }
 
 func (t *taking) call(k known) *call {
@@ -140,7 +156,7 @@ func (t *taking) settle(taken bool, left int, wait time.Duration, k known) talk.
 	l := t.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.account(t.name, t.limit.Window, t.now)
+	a := l.again(t.account, t.now)
 	a.told(k)
 	if !taken {
 		a.refuse(t.cost, left, t.now.Add(wait), t.now)
@@ -162,7 +178,7 @@ func (t *taking) alone() talk.Verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now() // a time-out may have passed
-	a := l.account(t.name, t.limit.Window, now)
+	a := l.again(t.account, now)
 	places := t.share(t.limit)
 	cost := min(t.cost, places)
 	v := a.verdict(t.limit, places, cost, now)
@@ -181,6 +197,7 @@ type shape struct {
 	upTo           string // the name of its logs, up to the key
 	window, places any
 	ttls           [8]any // varied
+	counts         [2][modes]atomic.Pointer[count]
 }
 
 func (l *Limiter) shape(limit talk.Limit) *shape {

@@ -27,15 +27,16 @@ type metrics struct {
 	published  metric.Int64Counter
 	repairs    metric.Int64Counter
 	trips      metric.Float64Histogram
-	tallies    sync.Map   // decision → *count
-	decidedMu  sync.Mutex // held while a count is added to decisions
+
+	decidedMu sync.Mutex
+	byLabels  map[decision]*count
 }
 
 func newMetrics(meter metric.Meter, r *Redis) (*metrics, error) {
 	if meter == nil {
 		meter = noop.Meter{}
 	}
-	var m metrics
+	m := metrics{byLabels: map[decision]*count{}}
 	errs := []error{
 		counter(meter, &m.stale, "free2talk_cache_stale", "Entries that the sampled comparison with the database found stale, by cache."),
 		counter(meter, &m.refusals, "free2talk_cache_fills_refused", "Loads that were not stored because a write came in between."),
@@ -232,19 +233,15 @@ func (s *stats) unreadable(ctx context.Context, why string) {
 // decision is the labels of a decision of the limiter.
 type decision struct{ policy, result, mode string }
 
-// decided counts a decision of the limiter.
-func (m *metrics) decided(ctx context.Context, policy, result, mode string) {
-	d := decision{policy, result, mode}
-	if c, ok := m.tallies.Load(d); ok {
-		c.(*count).count(ctx)
-		return
-	}
+// decided is the count of such decisions of the limiter.
+func (m *metrics) decided(policy, result, mode string) *count {
 	m.decidedMu.Lock()
 	defer m.decidedMu.Unlock()
-	c, ok := m.tallies.Load(d)
+	d := decision{policy, result, mode}
+	c, ok := m.byLabels[d]
 	if !ok {
 		c = m.decisions.of(attribute.NewSet(attribute.String("policy", policy), attribute.String("result", result), attribute.String("mode", mode)))
-		m.tallies.Store(d, c)
+		m.byLabels[d] = c
 	}
-	c.(*count).count(ctx)
+	return c
 }
