@@ -45,14 +45,14 @@ func (s *Server) access(next connect.ServerFunc) connect.ServerFunc {
 		if q.goesOn() {
 			return err
 		}
-		s.record(ctx, q, spec.Procedure, err, time.Since(start))
+		s.record(ctx, q, spec.Procedure, err, start)
 		s.denied(ctx, q, spec.Procedure, err)
 		return err
 	}
 }
 
-// record is the one log line of a call.
-func (s *Server) record(ctx context.Context, q *request, procedure string, err error, took time.Duration) {
+// record is the one log line of a call that began then.
+func (s *Server) record(ctx context.Context, q *request, procedure string, err error, start time.Time) {
 	level := levelOf(q, err)
 	log := s.config.Log.Handler()
 	if !log.Enabled(ctx, level) {
@@ -75,7 +75,8 @@ func (s *Server) record(ctx context.Context, q *request, procedure string, err e
 	if q.known {
 		attrs = append(attrs, slog.String("user", string(q.caller.UserID)), slog.String("session", string(q.caller.SessionID)))
 	}
-	attrs = append(attrs, slog.String("address", q.device.IP), slog.Duration("duration", took))
+	now := time.Now()
+	attrs = append(attrs, slog.String("address", q.device.IP), slog.Duration("duration", now.Sub(start)))
 	if ok {
 		attrs = append(attrs, slog.Int("bytes_in", info.ReceiveStats.Size), slog.Int("bytes_out", info.SendStats.Size))
 	}
@@ -85,7 +86,7 @@ func (s *Server) record(ctx context.Context, q *request, procedure string, err e
 	if caught, ok := errors.AsType[*panicError](q.cause); ok {
 		attrs = append(attrs, slog.String("stack", string(caught.stack)))
 	}
-	line := slog.NewRecord(time.Now(), level, "call", 0) // by hand: a logger would look up who calls it
+	line := slog.NewRecord(now, level, "call", 0) // by hand: a logger would look up who calls it
 	line.AddAttrs(attrs...)
 	_ = log.Handle(ctx, line) // there is nowhere to tell that the log cannot be written
 }

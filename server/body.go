@@ -74,7 +74,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, q *request, err 
 	}
 	leaveBody(w, r)
 	_ = refusals.Write(w, r, wire) // a caller who is gone hears nothing
-	s.record(r.Context(), q, r.URL.Path, wire, time.Since(start))
+	s.record(r.Context(), q, r.URL.Path, wire, start)
 }
 
 // leaveBody is for a request whose body nobody reads. On HTTP/1.1 net/http

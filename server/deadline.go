@@ -20,12 +20,12 @@ const (
 // time-out on the context, whatever its size: it is clamped here.
 func deadline(next connect.ServerFunc) connect.ServerFunc {
 	return func(ctx context.Context, spec connect.Spec, stream connect.ServerStream) error {
-		_, said := ctx.Deadline()
-		bounded := boundedBy(ctx, bound(spec, said || asksForever(ctx)))
-		defer bounded.end()
-		if bounded.Err() != nil {
-			return bounded.Err() // nobody waits for it
+		if err := ctx.Err(); err != nil {
+			return err // nobody waits for it
 		}
+		_, said := ctx.Deadline()
+		bounded := boundedBy(ctx, requestFrom(ctx).start().Add(bound(spec, said || asksForever(ctx))))
+		defer bounded.end()
 		err := next(bounded, spec, stream)
 		if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 			// The interceptors above do not see this context: tell them why.
@@ -48,6 +48,9 @@ func bound(spec connect.Spec, said bool) time.Duration {
 
 // asksForever reports a gRPC time-out so long that the transport ignores it.
 func asksForever(ctx context.Context) bool {
+	if requestFrom(ctx).plain != nil {
+		return false
+	}
 	info, ok := connect.CallInfoForServerContext(ctx)
 	return ok && info.RequestHeader().Get("Grpc-Timeout") != ""
 }

@@ -33,7 +33,7 @@ func (s *Server) identify(next connect.ServerFunc) connect.ServerFunc {
 		if q.rules.ignoresToken {
 			return next(ctx, spec, stream)
 		}
-		token, brought, err := bearerOf(ctx)
+		token, brought, err := bearerOf(ctx, q)
 		if brought && err == nil {
 			q.caller, err = s.caller(ctx, token, q)
 			q.known = err == nil
@@ -53,7 +53,10 @@ func (s *Server) caller(ctx context.Context, token string, q *request) (talk.Cal
 	return s.identifier.Identify(ctx, token, q.device)
 }
 
-func bearerOf(ctx context.Context) (token string, brought bool, err error) {
+func bearerOf(ctx context.Context, q *request) (token string, brought bool, err error) {
+	if q.plain != nil {
+		return bearer(q.plain.r.Header["Authorization"])
+	}
 	info, ok := connect.CallInfoForServerContext(ctx)
 	if !ok {
 		return "", false, nil

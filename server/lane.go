@@ -44,8 +44,8 @@ func newLane(server *connect.Server, codecs []connect.Codec) *lane {
 	return l
 }
 
-// laneReads are the headers that the chain looks for: identify, and what traces.
-var laneReads = []string{"Authorization", "Traceparent", "Tracestate"}
+// laneReads are the headers that what traces looks for.
+var laneReads = []string{"Traceparent", "Tracestate"}
 
 // The values of headers, which nobody changes.
 var (
@@ -94,7 +94,7 @@ func (l *lane) serve(w http.ResponseWriter, r *http.Request, q *request, place i
 	if said := r.Header.Get("Connect-Timeout-Ms"); said != "" {
 		ms, err := strconv.ParseInt(said, 10, 64)
 		if err == nil {
-			bounded := boundedBy(ctx, time.Duration(ms)*time.Millisecond)
+			bounded := boundedBy(ctx, time.Now().Add(time.Duration(ms)*time.Millisecond))
 			defer bounded.end()
 			ctx = bounded
 		}

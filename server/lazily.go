@@ -21,10 +21,9 @@ type boundedContext struct {
 	over   bool
 }
 
-// boundedBy returns a context that ends after d, or with its parent. Its end
+// boundedBy returns a context that ends at a time, or with its parent. Its end
 // must be called, as a [context.CancelFunc].
-func boundedBy(parent context.Context, d time.Duration) *boundedContext {
-	until := time.Now().Add(d)
+func boundedBy(parent context.Context, until time.Time) *boundedContext {
 	if said, ok := parent.Deadline(); ok && said.Before(until) {
 		until = said
 	}
