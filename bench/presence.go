@@ -171,9 +171,11 @@ func (s *masses) million() error {
 	return nil
 }
 
-// longest is the command that took longest since the slow log was reset.
+// longest is the command that took longest since the slow log was reset, beside
+// those that ask for the log.
 func (s *masses) longest() (took time.Duration, what string, err error) {
 	slow, err := s.client.SlowLogGet(s.run.ctx, -1).Result()
+	slow = slices.DeleteFunc(slow, func(l redis.SlowLog) bool { return strings.EqualFold(l.Args[0], "slowlog") })
 	if err != nil || len(slow) == 0 {
 		return slowLogged * time.Microsecond, "none", err
 	}
