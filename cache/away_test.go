@@ -336,6 +336,35 @@ func TestC1_who_refuses_writes_is_not_believed(t *testing.T) {
 	}
 }
 
+// A Redis whose memory is full takes no lease and no entry, but what is forgotten
+// is heard by it as before.
+func TestC1_what_a_full_redis_does_not_take_is_near(t *testing.T) {
+	t.Parallel()
+	server, where := own(t)
+	options, err := redis.ParseURL(server.URL())
+	check(t, err)
+	ask := redis.NewClient(options)
+	defer ask.Close()
+	writer, reader := where.open(t, nearly), where.open(t, nearly)
+	world := newNumbers()
+	world.set(roomA, 1)
+	c := world.cache(reader)
+	await(t, "to be heard", func() bool { return reader.Hears() && writer.Hears() })
+	check(t, ask.ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err())
+	check(t, ask.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	await(t, "a near hit, over a second after the load", func() bool {
+		loads := world.loads.Load()
+		get(t, c, roomA)
+		pass(t, beatLasts)
+		return get(t, c, roomA) == 1 && world.loads.Load() <= loads+1 && world.loads.Load() > 0
+	})
+	equal(t, "used", reader.Usable(), true)
+	world.set(roomA, 2)
+	check(t, writer.Forget(t.Context(), roomA))
+	pass(t, beatLasts)
+	equal(t, "read after a second", get(t, c, roomA), 2)
+}
+
 func TestFlushed(t *testing.T) {
 	t.Parallel()
 	_, where := own(t)

@@ -336,18 +336,20 @@ func (f *fetch[T]) store(key talk.Key, lease string, loaded map[talk.Key]T, err 
 	return scriptFill.run(name, lease, filled(lease, f.kind, payload), jitter(f.row.ttl).Milliseconds())
 }
 
-// readThrough loads what Redis cannot be asked for, and stores nothing.
+// readThrough loads what Redis cannot be asked for, or takes no lease for, as
+// where its memory is full. It stores nothing there, and keeps it near: that needs
+// no lease, since this process hears of what is forgotten or keeps it for a second.
 func (f *fetch[T]) readThrough() error {
 	if len(f.through) == 0 {
 		return nil
 	}
 	began := time.Now()
-	_, err := f.read(f.through)
-	if err != nil || f.redis.Usable() {
-		return err // while Redis is used, who has no lease keeps nothing
+	if _, err := f.read(f.through); err != nil {
+		return err
 	}
+	alone := !f.redis.Usable()
 	for _, key := range f.through {
-		f.keep(f.ctx, key, f.values[key], loading{began: began, ours: true, alone: true}, f.stamps[key])
+		f.keep(f.ctx, key, f.values[key], loading{began: began, ours: true, alone: alone}, f.stamps[key])
 	}
 	return nil
 }
