@@ -15,6 +15,7 @@ const (
 	markEvery   = 100 * time.Millisecond
 	sweepAfter  = 300 * time.Millisecond
 	sweepBatch  = 500
+	againMost   = 100 // changes that are told once more without being swept
 	sweepOldest = 10 // of so many sweeps that fail one begins with the oldest row, at least
 	forgetEvery = time.Minute
 	keepEvents  = 10 * time.Minute
@@ -33,8 +34,11 @@ type Outbox struct {
 
 	observers []func(Told) // only before the first change
 
-	mu   sync.Mutex
-	told []int64 // not yet marked
+	again chan struct{} // gets a value when something is untold
+
+	mu     sync.Mutex
+	told   []int64 // not yet marked
+	untold []Told  // of this node, where it was tried once
 
 	changes, swept atomic.Int64
 }
@@ -50,7 +54,7 @@ func (o *Outbox) Stats() OutboxStats { return OutboxStats{o.changes.Load(), o.sw
 
 // NewOutbox makes the outbox of one node. [Outbox.Run] keeps its promises.
 func NewOutbox(store Store, cache Cache, clock Clock, log *slog.Logger) *Outbox {
-	return &Outbox{store: store, cache: cache, clock: clock, log: log}
+	return &Outbox{store: store, cache: cache, clock: clock, log: log, again: make(chan struct{}, 1)}
 }
 
 // Over makes the outbox publish events by bus. Call it before the first change.
@@ -73,14 +77,42 @@ func (o *Outbox) Change(ctx context.Context, scope Scope, decide func(*State) er
 }
 
 // tell tells this node, the caches and the other nodes. Where one of those is
-// away the rows stay unmarked: the sweep tries again, and the cache knows that
-// it is behind.
+// away it is tried once more, at once but without the caller: a time-out that was
+// missed by chance is no outage. Otherwise the rows stay unmarked: the sweep tries
+// again, and the cache knows that it is behind.
 func (o *Outbox) tell(ctx context.Context, told Told) {
 	for _, observe := range o.observers {
 		observe(told)
 	}
 	if o.spread(ctx, told) == nil {
 		o.mark(told.IDs...)
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.untold) < againMost {
+		o.untold = append(o.untold, told)
+	}
+	select {
+	case o.again <- struct{}{}:
+	default:
+	}
+}
+
+// tellAgain tells what could not be told just now.
+func (o *Outbox) tellAgain(ctx context.Context) {
+	o.mu.Lock()
+	untold := o.untold
+	o.untold = nil
+	o.mu.Unlock()
+	var all Told
+	for _, told := range untold {
+		all.IDs = append(all.IDs, told.IDs...)
+		all.Keys = append(all.Keys, told.Keys...)
+		all.Events = append(all.Events, told.Events...)
+	}
+	if o.spread(ctx, all) == nil {
+		o.mark(all.IDs...)
 	}
 }
 
@@ -103,7 +135,7 @@ func (o *Outbox) mark(ids ...int64) {
 	o.told = append(o.told, ids...)
 }
 
-// Run marks what was told, tells what others left untold, and deletes history,
+// Run marks what was told, tells what was left untold, and deletes history,
 // until ctx ends; then it marks what is left.
 func (o *Outbox) Run(ctx context.Context) {
 	mark, sweep, forget := time.NewTicker(markEvery), time.NewTicker(sweepAfter), time.NewTicker(forgetEvery)
@@ -118,6 +150,8 @@ func (o *Outbox) Run(ctx context.Context) {
 			defer cancel()
 			o.note("mark", o.flush(last))
 			return
+		case <-o.again:
+			o.tellAgain(ctx)
 		case <-mark.C:
 			o.note("mark", o.flush(ctx))
 		case <-sweep.C:

@@ -103,3 +103,57 @@ func TestABacklogIsNotReadForNothing(t *testing.T) {
 		run.Wait()
 	})
 }
+
+// blinking is a table that takes changes, and a bus that misses some of what it
+// is to publish.
+type blinking struct {
+	backlog
+	talk.Bus
+
+	misses    int
+	published []time.Duration // since the start
+	began     time.Time
+}
+
+// Change is talk.Store's.
+func (b *blinking) Change(context.Context, talk.Scope, func(*talk.State) error) (talk.Told, error) {
+	return talk.Told{IDs: []int64{1}, Events: []talk.Event{{Topic: "room:1"}}}, nil
+}
+
+// Publish is talk.Bus's.
+func (b *blinking) Publish(context.Context, []talk.Event) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.published = append(b.published, time.Since(b.began))
+	if b.misses--; b.misses >= 0 {
+		return errors.New("redis is away")
+	}
+	return nil
+}
+
+// TestWhatWasMissedByChanceIsToldAgainAtOnce: a change whose caller could not wait
+// for its being told is told without a sweep, once.
+func TestWhatWasMissedByChanceIsToldAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	for misses, want := range map[int][]time.Duration{0: {0}, 1: {0, 0}, 2: {0, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := &blinking{misses: misses, began: time.Now(), backlog: backlog{rows: []int64{1}, read: map[int64]int{}}}
+			o := talk.NewOutbox(b, b, time.Now, slog.New(slog.DiscardHandler))
+			o.Over(b)
+			ctx, stop := context.WithCancel(t.Context())
+			var run sync.WaitGroup
+			run.Go(func() { o.Run(ctx) })
+			if err := o.Change(ctx, talk.Scope{}, nil); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(250 * time.Millisecond) // marked by then, and not swept yet
+			b.set(func() {
+				if told := len(b.rows) == 0; !slices.Equal(b.published, want) || told != (misses < 2) {
+					t.Errorf("%d misses: published after %v, %d rows are left", misses, b.published, len(b.rows))
+				}
+			})
+			stop()
+			run.Wait()
+		})
+	}
+}
