@@ -16,7 +16,7 @@ const (
 	sweepAfter  = 300 * time.Millisecond
 	sweepBatch  = 500
 	againMost   = 100 // changes that are told once more without being swept
-	sweepOldest = 10 // of so many sweeps that fail one begins with the oldest row, at least
+	sweepOldest = 10  // of so many sweeps that fail one begins with the oldest row, at least
 	forgetEvery = time.Minute
 	keepEvents  = 10 * time.Minute
 )
