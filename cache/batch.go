@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,13 +13,8 @@ import (
 	"github.com/free2talk/free2talk/server/talk"
 )
 
-// One pipeline of a role is under way at a time: Redis does one command after
-// the other, so several would only be smaller, and a round trip is what costs.
-// Who comes meanwhile waits for the rest of one trip before their own.
-const (
-	mostLeaders = 1
-	mostCalls   = 128 // in a pipeline, so that none holds a connection for long
-)
+// mostCalls is how many are in a pipeline, so that none holds a connection for long.
+const mostCalls = 128
 
 // call is one command, or one script on one key.
 type call struct {
@@ -70,31 +66,31 @@ func (c *call) ints() ([]int64, error) {
 }
 
 // batcher lets concurrent calls of a role share round trips. A lone call goes
-// out at once, in its caller's goroutine; what comes while pipelines are
+// out at once, in its caller's goroutine; what comes while a pipeline is
 // under way queues up and leaves with the next one. There is no goroutine of
-// its own to own.
+// its own to own. One pipeline is under way at a time: Redis does one command after
+// the other, so several would only be smaller, and a round trip is what costs.
 type batcher struct {
 	client  redis.UniversalClient
 	breaker *breaker
 	timeout time.Duration
-	leading int                                  // pipelines at once, at most
 	calls   int                                  // in a pipeline, at most
 	apart   atomic.Bool                          // no command has keys of several slots
 	took    func(context.Context, time.Duration) // hears of each round trip
 	patient *batcher                             // for what is unhurried; nil: this one
 
-	mu      sync.Mutex
-	leaders int
-	queue   []*ticket
-	spare   sync.Pool // of tickets
+	mu    sync.Mutex
+	led   bool // somebody leads: a pipeline is under way, or about to be
+	queue []*ticket
+	spare sync.Pool // of tickets
 }
 
 // ticket is the calls of one caller in the queue.
 type ticket struct {
 	calls []*call
-	// turn gets its own and others where its caller is to send them, and nil when
-	// they were answered, or never will be.
-	turn chan []*ticket
+	// turn gets true where its caller is to send what is in the queue, of which it is
+	// the first, and false when they were answered, or never will be.
+	turn chan bool
 }
 
 // ticket returns one of those that are used again: a caller who leaves has got
@@ -102,7 +98,7 @@ type ticket struct {
 func (b *batcher) ticket(calls []*call) *ticket {
 	t, ok := b.spare.Get().(*ticket)
 	if !ok {
-		t = &ticket{turn: make(chan []*ticket, 1)}
+		t = &ticket{turn: make(chan bool, 1)}
 	}
 	t.calls = calls
 	return t
@@ -179,24 +175,27 @@ func (b *batcher) share(ctx context.Context, calls []*call) error {
 	t := b.ticket(calls)
 	defer b.drop(t)
 	b.mu.Lock()
-	if b.leaders < b.leading {
-		b.leaders++
-		b.mu.Unlock()
-		return b.lead(ctx, []*ticket{t})
-	}
 	b.queue = append(b.queue, t)
+	leads := !b.led
+	b.led = true
 	b.mu.Unlock()
-	if tickets := <-t.turn; tickets != nil {
-		return b.lead(ctx, tickets)
+	if leads || <-t.turn {
+		return b.lead(ctx)
 	}
 	return outcome(calls)
 }
 
-// lead sends what stands on tickets, of which the first is the caller's own,
-// and hands the lead on. Where Redis is away, those who queued meanwhile are
-// told as well: nobody waits for more than one time-out. Where this process stood
-// still they have waited for nothing yet, and go next.
-func (b *batcher) lead(ctx context.Context, tickets []*ticket) error {
+// lead sends what is in the queue, of which the first is the caller's own, and
+// hands the lead on. It lets go first whoever could go on, since they may have
+// something to send as well: most of a trip's cost is the trip. Where Redis is
+// away, those who queued meanwhile are told as well: nobody waits for more than one
+// time-out. Where this process stood still they have waited for nothing yet, and go
+// next.
+func (b *batcher) lead(ctx context.Context) error {
+	runtime.Gosched()
+	b.mu.Lock()
+	tickets := b.cut()
+	b.mu.Unlock()
 	var calls []*call
 	for _, t := range tickets {
 		calls = append(calls, t.calls...)
@@ -212,14 +211,12 @@ func (b *batcher) lead(ctx context.Context, tickets []*ticket) error {
 		tickets = append(tickets, b.queue...)
 		b.queue = nil
 	}
-	if next := b.cut(); len(next) > 0 {
-		next[0].turn <- next
-	} else {
-		b.leaders--
+	if b.led = len(b.queue) > 0; b.led {
+		b.queue[0].turn <- true
 	}
 	b.mu.Unlock()
 	for _, t := range tickets[1:] {
-		t.turn <- nil
+		t.turn <- false
 	}
 	return outcome(tickets[0].calls)
 }

@@ -87,7 +87,7 @@ func (r *Redis) role(role Role, opened func()) *batcher {
 
 func (r *Redis) batcher(role Role, b *breaker, timeout time.Duration) *batcher {
 	where := metric.WithAttributeSet(attribute.NewSet(attribute.String("role", string(role))))
-	made := &batcher{client: r.client, breaker: b, timeout: timeout, leading: mostLeaders, calls: mostCalls, took: func(ctx context.Context, took time.Duration) {
+	made := &batcher{client: r.client, breaker: b, timeout: timeout, calls: mostCalls, took: func(ctx context.Context, took time.Duration) {
 		r.metrics.trips.Record(ctx, took.Seconds(), where)
 	}}
 	_, apart := r.client.(*redis.ClusterClient)
