@@ -191,7 +191,7 @@ func (r *run) redisHits(store *cache.Redis, client *redis.Client) error {
 		return err
 	}
 	room := "inside-far:room:{" + string(id) + "}"
-	costs, err := r.each(4_000,
+	costs, err := r.each(16_000,
 		calling(func(int) error { _, err := reader.Room(r.ctx, id); return err }),
 		calling(func(int) error { return client.Get(r.ctx, room).Err() }),
 		calling(func(int) error { _, err := reader.Users(r.ctx, people); return err }),
@@ -210,22 +210,20 @@ func (r *run) redisHits(store *cache.Redis, client *redis.Client) error {
 // eachCalls is how often somebody calls, of a hundred times that they may.
 const eachCalls = 50
 
-// limits measures decisions of 64 callers at once, and of one who is refused.
-func (r *run) limits(store *cache.Redis) error {
-	limiter := cache.NewLimiter(store, nil)
-	limit := talk.Limit{Policy: "api", Places: 100, Window: 15 * time.Minute}
-	var keys atomic.Int64
-	crowd := func(n int) error {
+// callers makes a variant of calls of many at once.
+func (r *run) callers(limiter *cache.Limiter, limit talk.Limit) func(n int) error {
+	var people atomic.Int64
+	return func(n int) error {
 		var all sync.WaitGroup
 		faults := make([]error, connections)
 		for c := range connections {
 			all.Go(func() {
-				key := ""
+				who := ""
 				for i := range n / connections {
 					if i%eachCalls == 0 {
-						key = fmt.Sprint("crowd-", keys.Add(1))
+						who = fmt.Sprint("crowd-", people.Add(1))
 					}
-					_, err := limiter.Take(r.ctx, limit, key, 1)
+					_, err := limiter.Take(r.ctx, limit, who, 1)
 					faults[c] = errors.Join(faults[c], err)
 				}
 			})
@@ -233,7 +231,13 @@ func (r *run) limits(store *cache.Redis) error {
 		all.Wait()
 		return errors.Join(faults...)
 	}
-	costs, err := r.each(20_000, crowd)
+}
+
+// limits measures decisions of 64 callers at once, and of one who is refused.
+func (r *run) limits(store *cache.Redis) error {
+	limiter := cache.NewLimiter(store, nil)
+	limit := talk.Limit{Policy: "api", Places: 100, Window: 15 * time.Minute}
+	costs, err := r.each(20_000, r.callers(limiter, limit))
 	if err != nil {
 		return err
 	}

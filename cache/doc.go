@@ -61,8 +61,9 @@
 //	                       told          →                         stamp moves
 //	keep if the stamp stands: it does not
 //
-// Where nothing is heard, as while Redis is away, a load from the truth is
-// served for a second, unless this process forgets it. The bound of the memory
+// That needs no lease: what a Redis that is full takes neither a lease nor an entry
+// of is near all the same. Where nothing is heard, as while Redis is away, a load
+// from the truth is served for a second, unless this process forgets it. The bound of the memory
 // is in bytes, by an estimate that errs upwards. Sessions, bans and permissions
 // are never near. make mutants takes the rules away, one by one, and shows which
 // test notices.
