@@ -34,8 +34,9 @@ type figures struct {
 	p50, p99 time.Duration
 }
 
-func (f figures) cpuPerCall() float64 { return f.cpu.Seconds() * 1e6 / float64(max(1, f.calls)) }
-func (f figures) rate() float64       { return float64(f.calls) / f.took.Seconds() }
+func (f figures) cpuPerCall() float64     { return f.cpu.Seconds() * 1e6 / float64(max(1, f.calls)) }
+func (f figures) mallocsPerCall() float64 { return f.mallocs / float64(max(1, f.calls)) }
+func (f figures) rate() float64           { return float64(f.calls) / f.took.Seconds() }
 
 // withRedis is the figures with Redis's CPU counted as the server's.
 func (f figures) withRedis() figures {

@@ -58,8 +58,8 @@ func (r *run) reads() error {
 	r.table.ratio("G2 the same, binary over h2c", "≤ 1.05", got["near h2c"], got["noop h2c"])
 	r.table.ratio("G3 the same, JSON: CPU of the server and of Redis ÷ no-op", "≤ 1.3", near1.withRedis(), got["noop"])
 	r.table.ratio("G4 GetRoom answered by Redis, everything, JSON: CPU ÷ no-op", "≤ 1.3", got["redis"], got["noop"])
-	r.table.add("G5 allocations of a GetRoom, near, JSON", "≤ 75", near1.mallocs/float64(near1.calls), near1)
-	r.table.add("G5 allocations of a GetRoom, near, binary", "≤ 70", bin.mallocs/float64(bin.calls), bin)
+	r.table.add("G5 allocations of a GetRoom, near, JSON", "≤ 75", near1.mallocsPerCall(), near1)
+	r.table.add("G5 allocations of a GetRoom, near, binary", "≤ 70", bin.mallocsPerCall(), bin)
 	r.table.ratio("GetRoom from Postgres, each room for the first time: CPU ÷ no-op", "–", got["cold"], got["noop"])
 	return nil
 }
