@@ -115,7 +115,7 @@ func logWriterGathers(t *testing.T) {
 		if b.String() != "" {
 			t.Errorf("%q was written by itself", b.String())
 		}
-		time.Sleep(logGather)
+		time.Sleep(logGather) // synctest's clock
 		synctest.Wait()
 		if b.String() != "one\ntwo\nthree\n" {
 			t.Errorf("%q", b.String())

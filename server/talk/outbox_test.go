@@ -146,7 +146,7 @@ func TestWhatWasMissedByChanceIsToldAgainAtOnce(t *testing.T) {
 			if err := o.Change(ctx, talk.Scope{}, nil); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(250 * time.Millisecond) // marked by then, and not swept yet
+			time.Sleep(250 * time.Millisecond) // synctest's clock: marked by then, and not swept yet
 			b.set(func() {
 				if told := len(b.rows) == 0; !slices.Equal(b.published, want) || told != (misses < 2) {
 					t.Errorf("%d misses: published after %v, %d rows are left", misses, b.published, len(b.rows))
