@@ -81,7 +81,6 @@ const endIn = time.Second
 type postgresDialect struct {
 	db     *bun.DB // of calls
 	beside *bun.DB // of what goes on aside
-	turns  *turns
 	timing *timing // of batches, which Bun's hooks do not see; nil: nobody measures
 }
 
@@ -104,19 +103,16 @@ func openPostgres(config Config, turns *turns) (dialect, error) {
 		"idle_in_transaction_session_timeout": millis(config.IdleTimeout),
 	})
 	calls := share(config.MaxConns)
+	ofCalls := conn.Copy()
+	ofCalls.DialFunc = hearing(conn.DialFunc, turns.move)
 	return &postgresDialect{
-		db:     openPostgresPool(conn, calls, turns.move),
-		beside: openPostgresPool(conn, config.MaxConns-calls, func() {}),
-		turns:  turns,
+		db:     openPostgresPool(ofCalls, calls),
+		beside: openPostgresPool(conn, config.MaxConns-calls),
 	}, nil
 }
 
-// openPostgresPool calls opened after each connection that is made.
-func openPostgresPool(conn *pgx.ConnConfig, conns int, opened func()) *bun.DB {
-	pool := stdlib.OpenDB(*conn, stdlib.OptionAfterConnect(func(context.Context, *pgx.Conn) error {
-		opened()
-		return nil
-	}))
+func openPostgresPool(conn *pgx.ConnConfig, conns int) *bun.DB {
+	pool := stdlib.OpenDB(*conn)
 	pool.SetMaxOpenConns(conns)
 	pool.SetMaxIdleConns(conns)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
@@ -201,14 +197,13 @@ func (p *postgresDialect) begin(ctx context.Context) (transaction, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pgTransaction{db: p.db, conn: conn, turns: p.turns, timing: p.timing}, nil
+	return &pgTransaction{db: p.db, conn: conn, timing: p.timing}, nil
 }
 
 type pgTransaction struct {
 	db     *bun.DB
 	conn   *sql.Conn
 	begun  bool
-	turns  *turns
 	timing *timing
 }
 
@@ -260,9 +255,6 @@ func (t *pgTransaction) send(ctx context.Context, conn *pgconn.PgConn, batch []q
 	}
 	if closed := answers.Close(); closed != nil {
 		err = closed
-	}
-	if err == nil {
-		t.turns.move()
 	}
 	done(err)
 	return err

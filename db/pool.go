@@ -3,8 +3,11 @@ package db
 import (
 	"context"
 	"errors"
+	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/free2talk/free2talk/server/talk"
 )
@@ -23,9 +26,9 @@ var errStuck = errors.New("all connections are held, and none comes back")
 
 // turns lets as many calls use connections as there are for them. A crowd
 // that gets on waits in the order of coming, for as long as its deadlines
-// last; where for a while no connection was opened, taken, answered or came
-// back, whoever waits hears at once that it is no use. The zero value is open
-// to all.
+// last; where for a while the database said nothing on any connection, and none
+// was taken or came back, whoever waits hears at once that it is no use. The
+// zero value is open to all.
 type turns struct {
 	places chan struct{}
 	moved  atomic.Int64 // when that last happened, ns since 1970
@@ -51,20 +54,27 @@ func (t *turns) take(ctx context.Context) (give func(), err error) {
 		return t.taken(), nil
 	default:
 	}
-	timer := time.NewTimer(max(stuckAfter-t.idle(), stuckLeast))
+	patience := max(stuckAfter-t.idle(), stuckLeast)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
+		began := time.Now()
 		select {
 		case t.places <- struct{}{}:
 			return t.taken(), nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-timer.C:
-			left := stuckAfter - t.idle()
-			if left <= 0 {
+			left, late := stuckAfter-t.idle(), time.Since(began)-patience
+			switch {
+			case left > 0:
+				patience = left
+			case late > stuckLeast: // this process stood still: what the database answered meanwhile is unread
+				patience = stuckLeast
+			default:
 				return nil, talk.ErrBusy.Because(errStuck)
 			}
-			timer.Reset(left)
+			timer.Reset(patience)
 		}
 	}
 }
@@ -90,3 +100,30 @@ type asideKey struct{}
 func aside(ctx context.Context) context.Context { return context.WithValue(ctx, asideKey{}, true) }
 
 func isAside(ctx context.Context) bool { return ctx.Value(asideKey{}) != nil }
+
+// heard is a connection's wire. Whatever comes on it is a move: a connection
+// that is opened takes several answers, each of them late on a busy machine.
+type heard struct {
+	net.Conn
+	move func()
+}
+
+// Read implements [net.Conn].
+func (h heard) Read(into []byte) (int, error) {
+	n, err := h.Conn.Read(into)
+	if n > 0 {
+		h.move()
+	}
+	return n, err
+}
+
+// hearing has dial call move for all that comes.
+func hearing(dial pgconn.DialFunc, move func()) pgconn.DialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return heard{conn, move}, nil
+	}
+}

@@ -286,14 +286,14 @@ func TestABadURLIsSaidWithoutItsPassword(t *testing.T) {
 	}
 }
 
-// TestASlowDatabaseIsWaitedFor: opening a connection and two batches take
-// longer, all together, than a pool may stand still. Whoever waits for the
+// TestASlowDatabaseIsWaitedFor: opening a connection takes longer than a pool
+// may stand still, and each answer while it is opened nearly so. Whoever waits for the
 // one connection behind them is not told that the pool is stuck.
 func TestASlowDatabaseIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	dsn := testenv.Postgres(t)
 	peopled(t, open(t, db.Config{URL: dsn}))
-	wire := delayed(t, dsn, 210*time.Millisecond)
+	wire := delayed(t, dsn, 400*time.Millisecond)
 	var errs []error
 	for range 10 { // a machine that stands still itself for a third of a second takes another try
 		slow := open(t, db.Config{URL: wire, MaxConns: 2}) // one of them for calls

@@ -140,18 +140,11 @@ func rounds(t *testing.T, round func(t *testing.T, d *doomed)) {
 	}
 }
 
-func (d *doomed) signal(s syscall.Signal) {
-	d.t.Helper()
-	if err := d.child.cmd.Process.Signal(s); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
 // killed kills the node, and checks what the others see of it.
 func (d *doomed) killed(also func()) {
 	d.t.Helper()
 	began := time.Now()
-	d.signal(syscall.SIGKILL)
+	d.child.signal(syscall.SIGKILL)
 	also()
 	d.buried(began)
 	d.once()
@@ -181,10 +174,10 @@ func TestP1_also_of_a_frozen_node_when_redis_is_flushed(t *testing.T) {
 func (d *doomed) frozen(t *testing.T, also func()) {
 	t.Helper()
 	began := time.Now()
-	d.signal(syscall.SIGSTOP)
+	d.child.signal(syscall.SIGSTOP)
 	also()
 	d.buried(began)
-	d.signal(syscall.SIGCONT)
+	d.child.signal(syscall.SIGCONT)
 	d.child.saying(`begins again`)
 	ada := d.person() // and it takes connections
 	d.names.call(ada.id(), "ada")
@@ -217,12 +210,12 @@ func TestP2_a_node_that_wakes_in_time_loses_nobody(t *testing.T) {
 	// Others may hear of it before she does: what she has counts.
 	d.eventually(10*time.Second, "ada has her snapshot", func() bool { return snapshots.Load() > 0 })
 	before := snapshots.Load()
-	d.signal(syscall.SIGSTOP)
+	d.child.signal(syscall.SIGSTOP)
 	database := d.stranger(d.settings.DatabaseURL)
 	d.eventually(20*time.Second, "the node counts as dead", func() bool {
 		return database.number("SELECT count(*) FROM nodes WHERE swept_at IS NULL") == 1
 	})
-	d.signal(syscall.SIGCONT)
+	d.child.signal(syscall.SIGCONT)
 	d.child.saying(`begins again`)
 	d.eventually(20*time.Second, "ada is back", func() bool { return snapshots.Load() > before })
 	wait(ctx, 16*time.Second) // longer than the grace

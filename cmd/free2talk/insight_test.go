@@ -59,7 +59,7 @@ func TestExplain_whose_node_died(t *testing.T) {
 	_, err := service.Explain(t.Context(), nobody)
 	refusedAs(t, "nobody", err, client.ReasonUserNotFound)
 	began := time.Now()
-	d.signal(syscall.SIGKILL)
+	d.child.signal(syscall.SIGKILL)
 	d.buried(began)
 	for _, p := range d.people {
 		said(t, service, whyOnline(p), p.Username+" is offline", "They were last seen at", "died at that time")

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -83,6 +84,44 @@ func TestPoolRunsOut(t *testing.T) {
 	other.run("ROLLBACK")
 	if err := ada.close(t.Context(), 0, room); err != nil {
 		t.Errorf("after it: %v", err)
+	}
+}
+
+// TestPoolRunsOut_a_node_that_stood_still_blames_nobody: while a node is frozen
+// its database answers. Whoever waited behind those calls goes on with it, and
+// does not hear that the pool is stuck.
+func TestPoolRunsOut_a_node_that_stood_still_blames_nobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, onPostgres, 1, asPrograms)
+	p := w.child(t, w.settings.DatabaseURL)
+	people := make([]*person, 40)
+	for i := range people {
+		people[i] = w.account(w.nodes[0])
+		people[i].Client = w.as(p.testNode, people[i])
+		if err := getMe(t.Context(), people[i].Client); err != nil { // the node knows them from now on
+			t.Fatal(err)
+		}
+	}
+	other, watcher := w.stranger(w.settings.DatabaseURL), w.stranger(w.settings.DatabaseURL)
+	other.run("BEGIN")
+	other.run("LOCK TABLE rooms IN ACCESS EXCLUSIVE MODE")
+	opened := make(chan []error, 1)
+	go func() {
+		opened <- together(len(people), func(i int) error {
+			_, err := people[i].Rooms.CreateRoom(t.Context(), &free2talkv1.CreateRoomRequest{Name: fmt.Sprint("Room ", i), Languages: []string{"es"}})
+			return err
+		})
+	}()
+	w.eventually(10*time.Second, "calls wait for the table", func() bool { return watcher.waiting() > 10 })
+	p.signal(syscall.SIGSTOP)
+	other.run("ROLLBACK")
+	w.eventually(10*time.Second, "all that it asked is answered", func() bool { return watcher.waiting() == 0 })
+	wait(t.Context(), time.Second) // longer than a pool may stand still
+	p.signal(syscall.SIGCONT)
+	for i, err := range <-opened {
+		if err != nil {
+			t.Errorf("person %d: %v", i, err)
+		}
 	}
 }
 

@@ -129,6 +129,13 @@ func (p *process) ended(within time.Duration) int {
 	}
 }
 
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // saying waits until the log matches, and returns the groups.
 func (p *process) saying(pattern string) []string {
 	p.t.Helper()
