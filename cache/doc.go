@@ -89,7 +89,7 @@
 //	analytics:{all}:rooms:<hour>            time together           3 d
 //	analytics:{all}:joins:<hour>            joins of rooms          3 d
 //	analytics:{all}:languages:<hour>        use of languages        3 d
-//	presence:{<shard>}:conns                who is connected        10 min
+//	presence:{<shard>}:counts               who is connected        10 min
 //	presence:{<shard>}:node:<node>          what a node holds       10 min
 //	presence:{<shard>}:online               who is online           10 min
 //	presence:{<shard>}:leaving              when graces end         10 min
@@ -106,7 +106,8 @@
 // People are spread over sixteen shards, each in one slot. A script that takes
 // somebody online or offline publishes it on presence:{<shard>}:flips. A shard
 // is whole where every live node has said what it holds; where it is not, as
-// after a FLUSHALL, nothing expires and nothing is read from it.
+// after a FLUSHALL, nothing expires and nothing is read from it. One key that
+// Redis lost alone is as if all of the shard were lost.
 //
 // # The limiter
 //

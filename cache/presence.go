@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/free2talk/free2talk/server/talk"
 )
 
@@ -216,7 +218,7 @@ func (c *Connections) Report(ctx context.Context, shard int, node string, live [
 			c.redis.drift[shard].Store(0)
 			return n == 1, nil
 		}
-		err := c.replace(ctx, shard, node, own)
+		err := errors.Join(c.replace(ctx, shard, node, own), c.sweepUnknown(ctx, shard, live))
 		if errors.Is(err, errAway) { // what was reported holds, and the next report compares
 			c.putOff(shard, node)
 			err = nil
@@ -283,6 +285,36 @@ func (c *Connections) replace(ctx context.Context, shard int, node string, own [
 	return nil
 }
 
+// sweepUnknown takes away what nodes hold that do not live, the second time it
+// meets them, a minute later: by then a node that died was swept. But Redis may
+// have lost that it was, as where a replica takes over that had not heard of it.
+func (c *Connections) sweepUnknown(ctx context.Context, shard int, live []string) error {
+	holding := command("hget", c.redis.keys.presence(shard)+"counts", "#")
+	if err := c.redis.presence.do(ctx, holding); err != nil {
+		return err
+	}
+	names, err := holding.text()
+	if err != nil {
+		return err
+	}
+	unknown := map[string]struct{}{}
+	for name := range strings.FieldsSeq(names) {
+		if !slices.Contains(live, name) {
+			unknown[name] = struct{}{}
+		}
+	}
+	before := c.doubt(shard, "", unknown)
+	for name := range unknown {
+		_, twice := before[name]
+		for more := twice; more; {
+			if _, more, err = c.Sweep(ctx, shard, name, lostGrace); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // members are those of a set, read step by step: a node may have so many that
 // reading them at once would hold Redis up. One that comes or goes meanwhile may
 // be among them or not.
@@ -306,7 +338,7 @@ func (c *Connections) members(ctx context.Context, set string) (map[string]struc
 	}
 }
 
-// doubt notes what only Redis has of a node, and returns what it was last time.
+// doubt notes what only Redis has of a node, or of nodes, and returns what it was last time.
 func (c *Connections) doubt(shard int, node string, extra map[string]struct{}) (before map[string]struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -387,6 +419,17 @@ func asUsers(texts []string) []talk.UserID {
 		users[i] = talk.UserID(text)
 	}
 	return users
+}
+
+// text returns the string of a reply, "" where there is none.
+func (c *call) text() (string, error) {
+	switch err := c.err(); {
+	case errors.Is(err, redis.Nil):
+		return "", nil
+	case err != nil:
+		return "", err
+	}
+	return c.reply.Text()
 }
 
 // texts returns the strings of a reply; numbers are spelled out.

@@ -47,6 +47,9 @@ func TestConnections(t *testing.T) {
 			"a grace, and none after a logout":             graces,
 			"a dead node's people leave":                   deadNodes,
 			"what Redis lost is put right, and not before": lostReports,
+			"one key that Redis lost":                      lostKeys,
+			"nodes that nobody knows are swept":            unknownNodes,
+			"what comes twice or at once counts once":      twiceAtOnce,
 			"what comes while its node reports stays":      lateReports,
 			"a node of very many is put right too":         longReports,
 			"what a count does not tell is put right too":  equalReports,
@@ -182,6 +185,7 @@ func deadNodes(t *testing.T, c *Connections, f *flips) {
 		check(t, c.Open(t.Context(), "dead", conn))
 	}
 	check(t, c.Open(t.Context(), "n1", talk.Connection{User: "user0", ID: "2"}))
+	whole(t, c, "n1", talk.Connection{User: "user0", ID: "2"})
 	var last []talk.UserID
 	for shard := range talk.PresenceShards {
 		for more := true; more; {
@@ -218,7 +222,7 @@ func lostReports(t *testing.T, c *Connections, f *flips) {
 	is, err = c.Report(t.Context(), shard, "n2", []string{"n1", "n2"}, nil)
 	check(t, err)
 	equal(t, "whole", is, true)
-	for _, key := range []string{"conns", "node:n1", "online", "leaving", "whole", "reported"} { // as FLUSHALL does
+	for _, key := range []string{"counts", "node:n1", "online", "leaving", "whole", "reported"} { // as FLUSHALL does
 		check(t, raw(c.redis).Del(t.Context(), c.redis.keys.presence(shard)+key).Err())
 	}
 	if _, known := online(t, c, "ada"); known {
@@ -244,6 +248,120 @@ func lostReports(t *testing.T, c *Connections, f *flips) {
 	for _, line := range f.all() {
 		equal(t, "flip", line, "ada true")
 	}
+}
+
+// Redis evicts one key of a shard, and somebody comes before any node reports.
+// Nobody is taken for gone, and all are known again once each node has reported.
+func lostKeys(t *testing.T, c *Connections, f *flips) {
+	shard := talk.PresenceShard("ada")
+	same := func(prefix string) talk.UserID {
+		for i := 0; ; i++ {
+			if user := talk.UserID(fmt.Sprint(prefix, i)); talk.PresenceShard(user) == shard {
+				return user
+			}
+		}
+	}
+	bob, late := talk.Connection{User: same("bob"), ID: "1"}, talk.Connection{User: same("late"), ID: "1"}
+	one, two := talk.Connection{User: "ada", ID: "1"}, talk.Connection{User: "ada", ID: "2"}
+	own := map[string][]talk.Connection{"n1": {one}, "n2": {two, bob}}
+	report := func() (is bool) {
+		for _, node := range []string{"n1", "n2"} {
+			var err error
+			is, err = c.Report(t.Context(), shard, node, []string{"n1", "n2"}, own[node])
+			check(t, err)
+		}
+		return is
+	}
+	for node, all := range own {
+		for _, conn := range all {
+			check(t, c.Open(t.Context(), node, conn))
+		}
+	}
+	for _, key := range []string{"counts", "node:n1", "node:n2", "online", "leaving"} {
+		report()
+		equal(t, "whole", report(), true)
+		check(t, raw(c.redis).Unlink(t.Context(), c.redis.keys.presence(shard)+key).Err())
+		check(t, c.Open(t.Context(), "n1", late))
+		is, err := c.Connected(t.Context(), []talk.UserID{"ada", bob.User})
+		check(t, err)
+		for user, there := range is {
+			if !there {
+				t.Errorf("without %s %s counts as gone", key, user)
+			}
+		}
+		left, err := c.Close(t.Context(), "n1", late, 0)
+		check(t, err)
+		equal(t, "left of who came meanwhile", left, 0)
+		report()
+		report()
+		equal(t, "whole again without "+key, report(), true)
+		leaves(t, c, "ada", -1)
+		leaves(t, c, bob.User, -1)
+	}
+	left, err := c.Close(t.Context(), "n1", one, time.Hour)
+	check(t, err)
+	equal(t, "left of ada's", left, 1)
+	for _, line := range f.all() {
+		if strings.HasPrefix(line, "ada") || strings.HasPrefix(line, string(bob.User)) {
+			equal(t, "flip", strings.HasSuffix(line, "true"), true)
+		}
+	}
+}
+
+// Redis has connections of a node that does not live and was swept long ago, or
+// so everybody thinks: a replica took over that had not heard of it.
+func unknownNodes(t *testing.T, c *Connections, _ *flips) {
+	shard := talk.PresenceShard("ada")
+	one, two := talk.Connection{User: "ada", ID: "1"}, talk.Connection{User: "ada", ID: "2"}
+	check(t, c.Open(t.Context(), "old", one))
+	check(t, c.Open(t.Context(), "n1", two))
+	report := func(own ...talk.Connection) {
+		t.Helper()
+		for range 2 * compareEvery {
+			_, err := c.Report(t.Context(), shard, "n1", []string{"n1"}, own)
+			check(t, err)
+		}
+	}
+	report(two)
+	leaves(t, c, "ada", -1)
+	left, err := c.Close(t.Context(), "n1", two, time.Hour)
+	check(t, err)
+	equal(t, "left", left, 0)
+	check(t, c.Open(t.Context(), "older", one))
+	report()
+	leaves(t, c, "ada", lostGrace)
+	if err := c.Open(t.Context(), "old", one); !errors.Is(err, talk.ErrNodeSwept) {
+		t.Errorf("the old node opens: %v", err)
+	}
+}
+
+// What comes to Redis twice, or at once with another of the same person, counts
+// once.
+func twiceAtOnce(t *testing.T, c *Connections, f *flips) {
+	whole(t, c, "n1")
+	one, two := talk.Connection{User: "ada", ID: "1"}, talk.Connection{User: "ada", ID: "2"}
+	do := func(calls ...*call) (answers []int64) {
+		t.Helper()
+		check(t, c.redis.presence.do(t.Context(), calls...))
+		for _, each := range calls {
+			n, err := each.replied()
+			check(t, err)
+			answers = append(answers, n)
+		}
+		return answers
+	}
+	opening := func(conn talk.Connection) *call { return c.opening("n1", conn) }
+	closing := func(conn talk.Connection) *call { return c.closing("n1", conn, 0) }
+	do(opening(one), opening(one), opening(two))
+	equal(t, "opened again", fmt.Sprint(do(opening(two))), "[0]")
+	leaves(t, c, "ada", -1)
+	equal(t, "closed", fmt.Sprint(do(closing(one), closing(one))), "[1 1]")
+	equal(t, "closed", fmt.Sprint(do(closing(one), closing(two), closing(two))), "[1 0 -1]")
+	equal(t, "closed again", fmt.Sprint(do(closing(two))), "[-1]")
+	eventually(t, func() bool { return slices.Equal(slices.Compact(f.all()), []string{"ada true", "ada false"}) })
+	is, err := c.Report(t.Context(), talk.PresenceShard("ada"), "n1", []string{"n1"}, nil)
+	check(t, err)
+	equal(t, "whole with none of them", is, true)
 }
 
 // A node counts its connections, another is opened, and the count reaches Redis.

@@ -6,7 +6,7 @@ import (
 	"encoding/hex"
 )
 
-//go:embed lua/*.lua
+//go:embed lua/*.lua lua/shared/*.lua
 var luaFiles embed.FS
 
 // script is one verb in Lua.
@@ -18,10 +18,15 @@ type script struct {
 	answers int
 }
 
-func loadScript(name string) *script {
-	source, err := luaFiles.ReadFile("lua/" + name + ".lua")
-	if err != nil {
-		panic(err) // embedded at build time
+// loadScript reads a script and what it shares with others, which comes first.
+func loadScript(name string, shares ...string) *script {
+	var source []byte
+	for _, file := range append(shares, name) {
+		part, err := luaFiles.ReadFile("lua/" + file + ".lua")
+		if err != nil {
+			panic(err) // embedded at build time
+		}
+		source = append(source, part...)
 	}
 	digest := sha1.Sum(source) //nolint:gosec // see above
 	return &script{name: name, source: string(source), digest: hex.EncodeToString(digest[:])}
@@ -48,10 +53,10 @@ var (
 	scriptHour    = loadScript("analytics_hour")
 	scriptDrop    = loadScript("analytics_drop")
 
-	scriptOpen   = loadScript("presence_open")
-	scriptClose  = loadScript("presence_close")
+	scriptOpen   = loadScript("presence_open", "shared/presence")
+	scriptClose  = loadScript("presence_close", "shared/presence")
 	scriptExpire = loadScript("presence_expire")
-	scriptSweep  = loadScript("presence_sweep")
-	scriptReport = loadScript("presence_report")
+	scriptSweep  = loadScript("presence_sweep", "shared/presence")
+	scriptReport = loadScript("presence_report", "shared/presence")
 	scriptRead   = loadScript("presence_read")
 )

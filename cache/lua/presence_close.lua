@@ -1,4 +1,5 @@
--- presence_close: take connections away; who has none left is leaving.
+-- presence_close: take connections away; who has none left is leaving. Those of
+-- a node that was swept are left to the sweep.
 --
 --   KEYS[1]  shard   presence:{s}: in front of everything of the shard
 --   ARGV[1]  node
@@ -6,27 +7,63 @@
 --   ARGV[3]  lasts   ms of what every node's reports renew, > 0
 --   ARGV[4…] user, connection; again for each, a hundred at most
 --
--- Returns for each how many connections the user has left, or -1 where this one
--- was not known: then it is not for the caller to say that the user is leaving.
-local base = KEYS[1]
-local conns, answers, members, users = base .. 'conns', {}, {}, {}
+-- Returns for each how many connections the user has left, or -1 for none where
+-- this one was not known: then it is not for the caller to say that the user is
+-- leaving.
+local base, node = KEYS[1], ARGV[1]
+local counts, set = base .. 'counts', base .. 'node:' .. node
+local answers, members, users = {}, {}, {}
 for i = 4, #ARGV, 2 do
   users[#users + 1], members[#members + 1] = ARGV[i], ARGV[i] .. ' ' .. ARGV[i + 1]
 end
-local known = redis.call('ZMSCORE', conns, unpack(members))
-redis.call('ZREM', conns, unpack(members))
-redis.call('SREM', base .. 'node:' .. ARGV[1], unpack(members))
-local swept = redis.call('EXISTS', base .. 'swept:' .. ARGV[1]) == 1
-local gone = {}
+if redis.call('EXISTS', base .. 'swept:' .. node) == 1 then
+  for n, left in ipairs(redis.call('HMGET', counts, unpack(users))) do
+    answers[n] = tonumber(left or -1)
+  end
+  return answers
+end
+local nodes, is, has = look(base, node, ARGV[3], users)
+local known, many = redis.call('SMISMEMBER', set, unpack(members)), 0
+for n, there in ipairs(known) do
+  known[n] = there == 1
+  many = many + there
+end
+local taken = many == 0 and 0 or redis.call('SREM', set, unpack(members))
+if taken < many then
+  once(members, known)
+end
+local now, gone, went = {}, {}, {}
 for n, user in ipairs(users) do
-  answers[n] = redis.call('ZLEXCOUNT', conns, '[' .. user .. ' ', '(' .. user .. '!') -- the space comes before !
-  if answers[n] == 0 then
-    if not known[n] or swept then
-      answers[n] = -1
+  local left = now[user] or tonumber(has[n] or 0)
+  if known[n] then
+    left = math.max(0, left - 1)
+    now[user] = left
+  elseif left == 0 then
+    left = -1
+  end
+  answers[n] = left
+  if left <= 0 and not went[user] then
+    gone[#gone + 1], went[user] = user, true
+  end
+end
+if taken > 0 then
+  local write, drop = {counts}, {counts}
+  for user, left in pairs(now) do
+    if left == 0 then
+      drop[#drop + 1] = user
+    else
+      write[#write + 1], write[#write + 2] = user, left
     end
-    if not swept then
-      gone[#gone + 1] = user
-    end
+  end
+  if is > taken then
+    write[#write + 1], write[#write + 2] = '#' .. node, is - taken
+  else
+    drop[#drop + 1] = '#' .. node
+    write[#write + 1], write[#write + 2] = '#', without(nodes, node)
+  end
+  redis.call('HSET', unpack(write))
+  if #drop > 1 then
+    redis.call('HDEL', unpack(drop))
   end
 end
 if #gone == 0 then
@@ -53,5 +90,4 @@ for _, user in ipairs(gone) do
   leaving[#leaving + 1], leaving[#leaving + 2] = at, user
 end
 redis.call('ZADD', base .. 'leaving', unpack(leaving))
-redis.call('PEXPIRE', base .. 'leaving', ARGV[3])
 return answers

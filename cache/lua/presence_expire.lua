@@ -13,9 +13,13 @@ local due = redis.call('ZRANGEBYSCORE', base .. 'leaving', '-inf', now[1] * 1000
 if #due == 0 then
   return {}
 end
+local counts = redis.call('HMGET', base .. 'counts', '#', unpack(due))
+if not counts[1] then
+  return {}
+end
 local online, gone, flips = redis.call('ZMSCORE', base .. 'online', unpack(due)), {}, {}
 for n, user in ipairs(due) do
-  if online[n] and redis.call('ZLEXCOUNT', base .. 'conns', '[' .. user .. ' ', '(' .. user .. '!') == 0 then
+  if online[n] and not counts[n + 1] then
     gone[#gone + 1], flips[#flips + 1] = user, user .. ' 0'
   end
 end

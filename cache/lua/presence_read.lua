@@ -11,25 +11,28 @@ local base = KEYS[1]
 if redis.call('EXISTS', base .. 'whole') == 0 then
   return {}
 end
-local all = {}
+local counts, all = redis.call('HMGET', base .. 'counts', '#', unpack(ARGV, 2)), {}
+if not counts[1] then
+  return {} -- they are lost, and nobody has found that yet
+end
 if ARGV[1] == 'online' then
   for i, score in ipairs(redis.call('ZMSCORE', base .. 'online', unpack(ARGV, 2))) do
-    all[i] = score and 1 or 0
+    all[i] = (score or counts[i + 1]) and 1 or 0
   end
   return all
 end
-local now, leaving = 0, {}
-if ARGV[1] == 'leaving' then
-  local time = redis.call('TIME')
-  now, leaving = time[1] * 1000 + math.floor(time[2] / 1000), redis.call('ZMSCORE', base .. 'leaving', unpack(ARGV, 2))
-end
-for i = 2, #ARGV do
-  local user = ARGV[i]
-  local there = redis.call('ZLEXCOUNT', base .. 'conns', '[' .. user .. ' ', '(' .. user .. '!') > 0
-  if ARGV[1] == 'conns' then
-    all[i - 1] = there and 1 or 0
-  else
-    all[i - 1] = there and -1 or math.max(0, (leaving[i - 1] or 0) - now)
+if ARGV[1] == 'conns' then
+  for i = 2, #counts do
+    all[i - 1] = counts[i] and 1 or 0
   end
+  return all
+end
+local leaving, time = redis.call('ZMSCORE', base .. 'leaving', '#', unpack(ARGV, 2)), redis.call('TIME')
+if not leaving[1] then
+  return {}
+end
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for i = 2, #counts do
+  all[i - 1] = counts[i] and -1 or math.max(0, (leaving[i] or 0) - now)
 end
 return all

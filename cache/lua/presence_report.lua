@@ -13,17 +13,27 @@ local base = KEYS[1]
 if redis.call('EXISTS', base .. 'swept:' .. ARGV[1]) == 1 then
   return -1
 end
-local node = base .. 'node:' .. ARGV[1]
-local count = redis.call('SCARD', node)
-if count > 0 and redis.call('EXISTS', base .. 'conns') == 0 then
-  redis.call('UNLINK', node) -- evicted by itself: all of the node's are added again
-  count = -1
+local counts, set = base .. 'counts', base .. 'node:' .. ARGV[1]
+local has, holds = redis.call('HMGET', counts, '#', '#' .. ARGV[1]), redis.call('SCARD', set)
+local is, lost = tonumber(has[2] or 0), not has[1]
+if has[1] then
+  local _, nodes = string.gsub(has[1], '%S+', '')
+  lost = is > 0 and is ~= holds
+    or not redis.call('ZSCORE', base .. 'leaving', '#')
+    or redis.call('ZCARD', base .. 'online') < redis.call('HLEN', counts) - 1 - nodes -- whoever is counted is online
 end
-if count ~= tonumber(ARGV[2]) then
+if lost then
+  afresh(base, ARGV[3])
+end
+if holds > 0 and (lost or is == 0) then
+  redis.call('UNLINK', set)
+  holds = 0
+end
+if holds ~= tonumber(ARGV[2]) then
   redis.call('SREM', base .. 'reported', ARGV[1])
   return -2
 end
-for _, key in ipairs({'node:' .. ARGV[1], 'conns', 'online', 'leaving'}) do
+for _, key in ipairs({'node:' .. ARGV[1], 'counts', 'online', 'leaving'}) do
   redis.call('PEXPIRE', base .. key, ARGV[3])
 end
 redis.call('SADD', base .. 'reported', ARGV[1])

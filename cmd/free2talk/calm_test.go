@@ -275,12 +275,8 @@ func TestP3_at_rest_presence_is_who_is_connected(t *testing.T) {
 	}
 	admin := adminOf(t, own.URL())
 	w.eventually(20*time.Second, "nothing is left of them", func() bool {
-		for _, part := range []string{"conns", "node:*", "online", "leaving"} {
-			if keys, err := admin.Keys(t.Context(), "f2t:presence:*}:"+part).Result(); err != nil || len(keys) > 0 {
-				return false
-			}
-		}
-		return true
+		left, err := presenceLeft(t.Context(), admin, "f2t:")
+		return err == nil && len(left) == 0
 	})
 }
 

@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/free2talk/free2talk/client"
 	free2talkv1 "github.com/free2talk/free2talk/gen/free2talk/v1"
@@ -171,13 +173,35 @@ func TestD2_nothing_is_left_of_streams(t *testing.T) {
 	kept := uint64(streams) << 10 // Go keeps what describes a goroutine, half a KiB, for the next one
 	w.eventually(20*time.Second, fmt.Sprintf("the heap is what it was, %d KiB", heap>>10), func() bool { return heapNow() < heap+8<<20+kept })
 	admin := adminOf(t, w.settings.RedisURL)
-	keys, err := admin.Keys(t.Context(), w.settings.RedisPrefix+"presence:*conns*").Result()
-	if err != nil || len(keys) > 0 {
-		t.Errorf("keys are left: %q, %v", keys, err)
+	if left, err := presenceLeft(t.Context(), admin, w.settings.RedisPrefix); err != nil || len(left) > 0 {
+		t.Errorf("left in Redis: %q, %v", left, err)
 	}
 	for _, row := range []string{"D2", "streams"} {
 		testenv.Record(t, testenv.Figure{Row: row, What: "left something behind", Of: int64(streams), Each: "streams at once, opened and closed"})
 	}
+}
+
+// presenceLeft is all in Redis of people who are connected, online or leaving.
+func presenceLeft(ctx context.Context, admin *redis.Client, prefix string) (left []string, err error) {
+	for part, members := range map[string]func(key string) *redis.StringSliceCmd{
+		"node:*":  func(key string) *redis.StringSliceCmd { return admin.SMembers(ctx, key) },
+		"online":  func(key string) *redis.StringSliceCmd { return admin.ZRange(ctx, key, 0, -1) },
+		"leaving": func(key string) *redis.StringSliceCmd { return admin.ZRange(ctx, key, 0, -1) },
+		"counts":  func(key string) *redis.StringSliceCmd { return admin.HKeys(ctx, key) },
+	} {
+		shards, err := admin.Keys(ctx, prefix+"presence:*}:"+part).Result()
+		if err != nil {
+			return nil, err
+		}
+		for _, shard := range shards {
+			names, err := members(shard).Result()
+			if err != nil {
+				return nil, err
+			}
+			left = append(left, names...)
+		}
+	}
+	return slices.DeleteFunc(left, func(name string) bool { return name == "#" }), nil
 }
 
 // openFiles is how many descriptors this process has.
