@@ -22,6 +22,9 @@ const (
 	presenceMost = 100 // members that one script touches
 	sweepMost    = 40  // that one takes away: it looks for each whether its user has another
 
+	unsteadyAfter = 10 * time.Second // between two reports: who did not live by both may have lived in between
+	sweepsAtOnce  = 10               // of what an unknown node holds in a shard
+
 	compareEvery = 24 // reports of a node, a minute: then all that it has is compared, though both count the same
 )
 
@@ -35,6 +38,14 @@ type Connections struct {
 	mu      sync.Mutex
 	doubted map[string]map[string]struct{} // by node and shard, what Redis had of it last time and it had not
 	agreed  map[string]int                 // likewise, how often both counted the same
+	unknown [talk.PresenceShards]unknown
+}
+
+// unknown is what a shard has of nodes that do not live.
+type unknown struct {
+	reports int            // of this node
+	at      time.Time      // the last of them
+	since   map[string]int // by node, at which of them it was met; none since has it among those who live
 }
 
 var _ talk.Connections = (*Connections)(nil)
@@ -198,6 +209,7 @@ func (c *Connections) Sweep(ctx context.Context, shard int, node string, left ti
 
 // Report says which connections a node has, and puts right what Redis knows.
 func (c *Connections) Report(ctx context.Context, shard int, node string, live []string, own []talk.Connection) (bool, error) {
+	c.met(shard, live)
 	args := []any{node, len(own), presenceTTL.Milliseconds(), wholeTTL.Milliseconds()}
 	for _, n := range live {
 		args = append(args, n)
@@ -285,29 +297,60 @@ func (c *Connections) replace(ctx context.Context, shard int, node string, own [
 	return nil
 }
 
-// sweepUnknown takes away what nodes hold that do not live, the second time it
-// meets them, a minute later: by then a node that died was swept. But Redis may
-// have lost that it was, as where a replica takes over that had not heard of it.
+// met notes a report, and who lives by it.
+func (c *Connections) met(shard int, live []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u := &c.unknown[shard]
+	if time.Since(u.at) > unsteadyAfter || u.since == nil {
+		u.since = map[string]int{}
+	}
+	u.reports, u.at = u.reports+1, time.Now()
+	for _, node := range live {
+		delete(u.since, node)
+	}
+}
+
+// missing notes which of those nodes do not live, and returns who has not for a
+// minute of reports.
+func (c *Connections) missing(shard int, nodes, live []string) (gone []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u := &c.unknown[shard]
+	since := map[string]int{}
+	for _, node := range nodes {
+		if slices.Contains(live, node) {
+			continue
+		}
+		first, known := u.since[node]
+		if !known {
+			first = u.reports
+		}
+		if since[node] = first; u.reports-first >= compareEvery-1 {
+			gone = append(gone, node)
+		}
+	}
+	u.since = since
+	return gone
+}
+
+// sweepUnknown takes away what nodes hold that have not lived for a minute: by
+// then a node that died was swept. But Redis may have lost that it was, as where
+// a replica takes over that had not heard of it. What it does not get to it does
+// the next time.
 func (c *Connections) sweepUnknown(ctx context.Context, shard int, live []string) error {
 	holding := command("hget", c.redis.keys.presence(shard)+"counts", "#")
 	if err := c.redis.presence.do(ctx, holding); err != nil {
 		return err
 	}
-	names, err := holding.text()
+	nodes, err := holding.text()
 	if err != nil {
 		return err
 	}
-	unknown := map[string]struct{}{}
-	for name := range strings.FieldsSeq(names) {
-		if !slices.Contains(live, name) {
-			unknown[name] = struct{}{}
-		}
-	}
-	before := c.doubt(shard, "", unknown)
-	for name := range unknown {
-		_, twice := before[name]
-		for more := twice; more; {
-			if _, more, err = c.Sweep(ctx, shard, name, lostGrace); err != nil {
+	for _, node := range c.missing(shard, strings.Fields(nodes), live) {
+		more := true
+		for n := 0; more && n < sweepsAtOnce; n++ {
+			if _, more, err = c.Sweep(ctx, shard, node, lostGrace); err != nil {
 				return err
 			}
 		}
@@ -338,7 +381,7 @@ func (c *Connections) members(ctx context.Context, set string) (map[string]struc
 	}
 }
 
-// doubt notes what only Redis has of a node, or of nodes, and returns what it was last time.
+// doubt notes what only Redis has of a node, and returns what it was last time.
 func (c *Connections) doubt(shard int, node string, extra map[string]struct{}) (before map[string]struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

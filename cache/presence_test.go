@@ -49,6 +49,7 @@ func TestConnections(t *testing.T) {
 			"what Redis lost is put right, and not before": lostReports,
 			"one key that Redis lost":                      lostKeys,
 			"nodes that nobody knows are swept":            unknownNodes,
+			"a node that lives now and then is not swept":  unsteadyNodes,
 			"what comes twice or at once counts once":      twiceAtOnce,
 			"what comes while its node reports stays":      lateReports,
 			"a node of very many is put right too":         longReports,
@@ -333,6 +334,27 @@ func unknownNodes(t *testing.T, c *Connections, _ *flips) {
 	if err := c.Open(t.Context(), "old", one); !errors.Is(err, talk.ErrNodeSwept) {
 		t.Errorf("the old node opens: %v", err)
 	}
+}
+
+// A node that lives is not always among those who do, as where the database
+// answers now and then.
+func unsteadyNodes(t *testing.T, c *Connections, _ *flips) {
+	shard := talk.PresenceShard("ada")
+	one, two := talk.Connection{User: "ada", ID: "1"}, talk.Connection{User: "ada", ID: "2"}
+	check(t, c.Open(t.Context(), "n1", one))
+	check(t, c.Open(t.Context(), "n2", two))
+	for n := range 5 * compareEvery {
+		live := []string{"n1"}
+		if n%10 == 0 {
+			live = append(live, "n2")
+		}
+		_, err := c.Report(t.Context(), shard, "n1", live, []talk.Connection{one})
+		check(t, err)
+	}
+	left, err := c.Close(t.Context(), "n2", two, time.Hour)
+	check(t, err)
+	equal(t, "left when n2 takes its own away", left, 1)
+	check(t, c.Open(t.Context(), "n2", two))
 }
 
 // What comes to Redis twice, or at once with another of the same person, counts

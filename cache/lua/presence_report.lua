@@ -29,12 +29,12 @@ if holds > 0 and (lost or is == 0) then
   redis.call('UNLINK', set)
   holds = 0
 end
+for _, key in ipairs({'node:' .. ARGV[1], 'counts', 'online', 'leaving'}) do
+  redis.call('PEXPIRE', base .. key, ARGV[3])
+end
 if holds ~= tonumber(ARGV[2]) then
   redis.call('SREM', base .. 'reported', ARGV[1])
   return -2
-end
-for _, key in ipairs({'node:' .. ARGV[1], 'counts', 'online', 'leaving'}) do
-  redis.call('PEXPIRE', base .. key, ARGV[3])
 end
 redis.call('SADD', base .. 'reported', ARGV[1])
 redis.call('PEXPIRE', base .. 'reported', ARGV[3])
