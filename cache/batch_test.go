@@ -131,8 +131,10 @@ func TestL1_a_process_that_stood_still_asks_redis(t *testing.T) {
 			r.beat(t.Context())
 			equal(t, "heartbeats", g.trips.Load(), 1)
 			equal(t, "counts alone", r.limiter.breaker.open(), name == "Redis away")
-			r.beat(t.Context())
-			equal(t, "counts alone, later", r.limiter.breaker.open(), false)
+			await(t, "a heartbeat that is answered", func() bool { // on a starving machine one may be lost to the time-out
+				r.beat(t.Context())
+				return !r.limiter.breaker.open()
+			})
 		})
 	}
 }
