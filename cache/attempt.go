@@ -12,7 +12,6 @@ import (
 
 const (
 	longestTurn = 4 * time.Second       // in the line of a limit that is full of pending attempts, for calls without a deadline
-	turnEnds    = time.Second           // before the call's own deadline, which leaves it to do what it waited for
 	firstPoll   = 5 * time.Millisecond  // of another node's attempts
 	longestPoll = 25 * time.Millisecond // likewise; those of this node wake the line themselves
 )
@@ -29,7 +28,11 @@ type waiter struct {
 func (l *Limiter) Begin(ctx context.Context, limit talk.Limit, key string) (talk.Attempt, talk.Verdict, error) {
 	shape := l.shape(limit)
 	b := &beginning{Limiter: l, limit: limit, name: shape.upTo + key + "}"}
-	bounded, cancel := context.WithTimeoutCause(ctx, patienceOf(ctx), talk.ErrBusy)
+	waits, ok := talk.Patience(ctx)
+	if !ok {
+		waits = longestTurn
+	}
+	bounded, cancel := context.WithTimeoutCause(ctx, waits, talk.ErrBusy)
 	defer cancel()
 	w := b.enter()
 	defer b.leave(w)
@@ -52,17 +55,6 @@ func (l *Limiter) Begin(ctx context.Context, limit talk.Limit, key string) (talk
 			return l.busy(bounded, limit)
 		}
 	}
-}
-
-// patienceOf is how long a call waits for its turn: as long as its own deadline
-// leaves it time to use it.
-func patienceOf(ctx context.Context) time.Duration {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return longestTurn
-	}
-	left := time.Until(deadline)
-	return max(left-turnEnds, left/2)
 }
 
 func (l *Limiter) busy(ctx context.Context, limit talk.Limit) (talk.Attempt, talk.Verdict, error) {

@@ -260,7 +260,7 @@ func busyLine(t *testing.T, where corner) {
 	a, _, err := nodes[0].Begin(t.Context(), limit, "k")
 	check(t, err)
 	for _, node := range nodes {
-		ctx, cancel := context.WithTimeout(t.Context(), turnEnds*9/10) // too short to wait at all
+		ctx, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond) // too short to wait at all
 		_, _, err = node.Begin(ctx, limit, "k")
 		cancel()
 		if !errors.Is(err, talk.ErrBusy) {

@@ -216,7 +216,7 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 func (t *Telemetry) Passwords(gate *talk.Passwords) error {
 	meter := t.meters.Meter(scopeName)
 	done, e1 := meter.Int64ObservableCounter("free2talk.argon2.done", metric.WithDescription("Password hashes that were computed."))
-	refused, e2 := meter.Int64ObservableCounter("free2talk.argon2.refused", metric.WithDescription("Calls that found the queue of the password hashes full."))
+	refused, e2 := meter.Int64ObservableCounter("free2talk.argon2.refused", metric.WithDescription("Calls that were sent away: the queue of the password hashes was full, or their turn did not come in time."))
 	queued, e3 := meter.Int64ObservableGauge("free2talk.argon2.queued", metric.WithDescription("Calls that wait for a password hash."))
 	running, e4 := meter.Int64ObservableGauge("free2talk.argon2.running", metric.WithDescription("Password hashes that are computed now."))
 	if err := errors.Join(e1, e2, e3, e4); err != nil {

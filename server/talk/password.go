@@ -68,7 +68,7 @@ func NewPasswords(hashes int) *Passwords {
 // PasswordStats is what a gate has done since it was opened, and what it does now.
 type PasswordStats struct {
 	Done    int64 // hashes that were computed
-	Refused int64 // calls that found the queue full
+	Refused int64 // calls that found the queue full, or whose turn did not come in time
 	Queued  int64 // calls that wait now
 	Running int64 // hashes that are computed now
 }
@@ -83,8 +83,9 @@ func (p *Passwords) Stats() PasswordStats {
 }
 
 // Hash returns a new PHC string for password. It returns ErrBusy at once where
-// the queue is full, and the context's error where that ends before the hash
-// begins: then none is computed.
+// the queue is full, ErrBusy where its turn has not come while the call still has
+// time to use it, and the context's error where that ends before: then no hash is
+// computed.
 func (p *Passwords) Hash(ctx context.Context, password string) (string, error) {
 	salt := random(today.salt)
 	key, err := p.compute(ctx, today, password, salt)
@@ -124,15 +125,31 @@ func (p *Passwords) compute(ctx context.Context, a argon, password string, salt 
 		p.refused.Add(1)
 		return nil, ErrBusy
 	}
-	// Acquire takes turns in order, and gives none to a context that has ended.
-	if err := p.gate.Acquire(ctx, 1); err != nil {
-		return nil, context.Cause(ctx)
+	if err := p.turn(ctx); err != nil {
+		return nil, err
 	}
 	defer p.gate.Release(1)
 	p.running.Add(1)
 	defer p.running.Add(-1)
 	p.done.Add(1)
 	return p.hash(a, password, salt), nil
+}
+
+// turn waits for a place at the gate. Places come in order.
+func (p *Passwords) turn(ctx context.Context) error {
+	if patience, ok := Patience(ctx); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, patience, ErrBusy)
+		defer cancel()
+	}
+	if p.gate.Acquire(ctx, 1) == nil { // none for a context that has ended
+		return nil
+	}
+	err := context.Cause(ctx)
+	if errors.Is(err, ErrBusy) {
+		p.refused.Add(1)
+	}
+	return err
 }
 
 func argon2idApart(a argon, password string, salt []byte) []byte {

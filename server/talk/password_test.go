@@ -165,6 +165,29 @@ func TestPasswordGateIsBounded(t *testing.T) {
 			}
 		})
 	})
+	t.Run("whose turn does not come in time is told before the call ends", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := NewPasswords(1)
+			turn := make(chan struct{})
+			p.hash = func(a argon, _ string, _ []byte) []byte { <-turn; return make([]byte, a.key) }
+			go p.Hash(t.Context(), "first")
+			synctest.Wait()
+			for _, has := range []time.Duration{30 * time.Second, 5 * time.Second, time.Second} {
+				ctx, cancel := context.WithTimeout(t.Context(), has)
+				_, _, err := p.Verify(ctx, p.nobody, "x")
+				var busy *Error
+				if !errors.As(err, &busy) || busy.Reason != ErrBusy.Reason || busy.Retry == 0 || ctx.Err() != nil {
+					t.Errorf("with %s: %v, %v", has, err, ctx.Err())
+				}
+				cancel()
+			}
+			if got := p.Stats(); got != (PasswordStats{Done: 1, Refused: 3, Running: 1}) {
+				t.Errorf("%+v", got)
+			}
+			close(turn)
+			synctest.Wait()
+		})
+	})
 	t.Run("a hash that nobody waits for is not begun", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := NewPasswords(1)
