@@ -106,6 +106,7 @@ func TestReader(t *testing.T) {
 			"people by id and by name":                        readPeople,
 			"a way that leads elsewhere is looked up again":   waysLeadElsewhere,
 			"what is created is found, whoever looked before": created,
+			"a closed room shows its last owner as they are":  formerOwners,
 		} {
 			t.Run(name, func(t *testing.T) {
 				where := where
@@ -114,6 +115,39 @@ func TestReader(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A change of somebody makes the room untrue that they sit in, and nobody sits
+// in a closed one.
+func formerOwners(t *testing.T, r *Redis) {
+	w := newWorld()
+	w.putRoom("r1", "tea", 5)
+	w.putUser("u1", "ada", "")
+	reader := w.reader(r)
+	shows := func(want talk.UserSummary) {
+		t.Helper()
+		check(t, reader.users.Invalidate(t.Context(), talk.UserKey("u1")))
+		w.mu.Lock()
+		room := w.rooms["r1"]
+		room.Owner, room.ClosedAt = want, time.Unix(1, 0).UTC() // as a join has them
+		w.rooms["r1"] = room
+		w.mu.Unlock()
+		for range 3 {
+			byID, err := reader.Room(t.Context(), "r1")
+			check(t, err)
+			equal(t, "by id", byID.Owner, want)
+			bySlug, err := reader.RoomBySlug(t.Context(), "tea")
+			check(t, err)
+			equal(t, "by slug", bySlug.Owner, want)
+		}
+	}
+	shows(talk.UserSummary{ID: "u1", Username: "ada"})
+	w.putUser("u1", "eve", "")
+	shows(talk.UserSummary{ID: "u1", Username: "eve"})
+	w.mu.Lock()
+	delete(w.users, "u1")
+	w.mu.Unlock()
+	shows(talk.UserSummary{ID: "u1"})
 }
 
 func readRooms(t *testing.T, r *Redis) {

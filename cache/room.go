@@ -10,13 +10,39 @@ import (
 // Room returns an open or closed room with its participants, or
 // ErrRoomNotFound.
 func (r *Reader) Room(ctx context.Context, id talk.RoomID) (talk.RoomView, error) {
-	if f := r.rooms.nearby(ctx, string(id)); f != nil && f.ok {
-		return f.value, nil // copied once: it is large
-	} else if f != nil {
+	f := r.rooms.nearby(ctx, string(id))
+	switch {
+	case f == nil:
+	case !f.ok:
 		return talk.RoomView{}, talk.ErrRoomNotFound
+	case f.value.ClosedAt.IsZero():
+		return f.value, nil // copied once: it is large
+	default:
+		return r.former(ctx, f.value)
 	}
 	room, ok, err := r.rooms.far(ctx, talk.RoomKey(id), string(id))
-	return one(room, ok, err, talk.ErrRoomNotFound)
+	if err != nil || !ok {
+		return one(room, ok, err, talk.ErrRoomNotFound)
+	}
+	return r.former(ctx, room)
+}
+
+// former is room with its last owner as they are now. What is kept of a closed
+// room has no more of them than their id: a change of theirs makes the rooms
+// untrue that they sit in, and no other.
+func (r *Reader) former(ctx context.Context, room talk.RoomView) (talk.RoomView, error) {
+	if room.ClosedAt.IsZero() {
+		return room, nil
+	}
+	owner, ok, err := r.users.Named(ctx, string(room.Owner.ID))
+	if err != nil {
+		return talk.RoomView{}, err
+	}
+	if ok {
+		room.Owner = owner.Summary()
+	}
+	room.Memo = new(talk.Memo) // the entry's own is of somebody without a name
+	return room, nil
 }
 
 // RoomBySlug returns an open or closed room with its participants, or
@@ -29,8 +55,11 @@ func (r *Reader) RoomBySlug(ctx context.Context, slug string) (talk.RoomView, er
 		return one(talk.RoomView{}, ok, err, talk.ErrRoomNotFound)
 	}
 	room, found, err := r.rooms.Named(ctx, string(id))
-	if err != nil || found && strings.EqualFold(room.Slug, slug) {
+	switch {
+	case err != nil:
 		return room, err
+	case found && strings.EqualFold(room.Slug, slug):
+		return r.former(ctx, room)
 	}
 	_ = r.slugs.Invalidate(ctx, key) // where it fails, the key is not read from Redis any more
 	if id, err = r.source.RoomID(ctx, slug); err != nil {
@@ -43,6 +72,9 @@ func (r *Reader) loadRooms(ctx context.Context, keys []talk.Key) (map[talk.Key]t
 	return loadEach(ctx, keys, talk.ErrRoomNotFound, func(ctx context.Context, id string) (talk.RoomView, error) {
 		view, err := r.source.Room(ctx, talk.RoomID(id))
 		view.Memo = new(talk.Memo) // the view is shared
+		if !view.ClosedAt.IsZero() {
+			view.Owner = talk.UserSummary{ID: view.Owner.ID} // see former
+		}
 		return view, err
 	})
 }

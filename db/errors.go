@@ -67,6 +67,8 @@ func fault(ctx context.Context, err error) error {
 		return ctx.Err()
 	case away(err):
 		return talk.ErrDatabaseUnavailable.Because(err)
+	case errors.Is(err, errMoved): // tried often enough
+		return talk.ErrBusy.Because(err)
 	}
 	if known = stateOf(err); known != nil {
 		return known.Because(err)

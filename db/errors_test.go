@@ -35,6 +35,7 @@ func TestFault(t *testing.T) {
 		"lock_timeout":            {&pgconn.PgError{Code: "55P03"}, talk.ErrBusy},
 		"statement_timeout":       {&pgconn.PgError{Code: "57014"}, talk.ErrBusy},
 		"deadlocks without end":   {&pgconn.PgError{Code: "40P01"}, talk.ErrBusy},
+		"seats without rest":      {fmt.Errorf("load: %w", errMoved), talk.ErrBusy},
 		"nobody listens":          {&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, talk.ErrDatabaseUnavailable},
 		"reset":                   {&net.OpError{Op: "read", Err: syscall.ECONNRESET}, talk.ErrDatabaseUnavailable},
 		"cut off":                 {fmt.Errorf("read: %w", io.ErrUnexpectedEOF), talk.ErrDatabaseUnavailable},

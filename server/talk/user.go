@@ -130,6 +130,7 @@ func (u *UserState) Edit(edit ProfileEdit, now time.Time) {
 // SetPassword replaces the hash.
 func (u *UserState) SetPassword(hash string, now time.Time) {
 	u.PasswordHash, u.UpdatedAt, u.changed = hash, now, true
+	u.log.touch(UserKey(u.ID)) // UpdatedAt is public
 }
 
 // SetRole makes somebody an administrator or takes it away.
@@ -144,7 +145,7 @@ func (u *UserState) SetBan(ban *Ban) { u.Ban, u.changed = ban, true }
 // Erase forgets the person: what is left is an id that old rooms refer to.
 // The names are free again.
 func (u *UserState) Erase(now time.Time) {
-	u.log.touch(UsernameKey(u.Username))
+	u.log.touch(UserKey(u.ID), UsernameKey(u.Username))
 	u.Username, u.Email, u.PasswordHash, u.Ban = "", "", "", nil
 	u.Profile = Profile{}
 	u.UpdatedAt, u.DeletedAt, u.changed = now, now, true

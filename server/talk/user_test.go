@@ -3,6 +3,7 @@ package talk_test
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -154,9 +155,35 @@ func TestErase(t *testing.T) {
 		u.Erase(w.now)
 		return nil
 	}))
+	check(t, "keys", slices.Contains(w.wrote.Keys, talk.UserKey("bob")), true)
 	got := w.users["bob"].account
 	check(t, "left", talk.Account{User: talk.User{ID: "bob", Role: talk.RoleUser, UpdatedAt: w.now}, DeletedAt: w.now, Seq: got.Seq}, got)
 	refuses(t, w.join(den, "bob"), talk.ErrUserNotFound)
+}
+
+// What everybody may see of somebody is made untrue wherever they are, also
+// where they sit in no room.
+func TestWhatIsPublicOfSomebodyChanges(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*talk.State, *talk.UserState){
+		"their profile":   func(s *talk.State, u *talk.UserState) { s.UpdateUser(u, talk.ProfileEdit{Bio: new("x")}) },
+		"their role":      func(s *talk.State, u *talk.UserState) { u.SetRole(talk.RoleAdmin, s.Now) },
+		"when it changed": func(s *talk.State, u *talk.UserState) { u.SetPassword("hash", s.Now) },
+		"that they exist": func(s *talk.State, u *talk.UserState) { u.Erase(s.Now) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "ada")
+			w.must(w.change(func(s *talk.State) error {
+				u, err := s.User("ada")
+				if err == nil {
+					change(s, u)
+				}
+				return err
+			}))
+			check(t, "keys", slices.Contains(w.wrote.Keys, talk.UserKey("ada")), true)
+		})
+	}
 }
 
 func TestBanned(t *testing.T) {
