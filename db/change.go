@@ -307,12 +307,12 @@ func (l *locked) place(id talk.UserID) (seat, owns talk.RoomID) {
 	return seat, owns
 }
 
-// devices are the living sessions of a user, oldest first.
+// devices are the sessions of a user that linger, oldest first.
 func (l *locked) devices(id talk.UserID, now time.Time) []*talk.Session {
 	var sessions []*talk.Session
 	for i := range l.sessions {
 		session := l.sessions[i].session()
-		if session.UserID == id && session.Alive(now) {
+		if session.UserID == id && session.Lingers(now) {
 			sessions = append(sessions, &session)
 		}
 	}

@@ -42,6 +42,8 @@ type dialect interface {
 	locking() string
 	// clockQuery selects the time as now.
 	clockQuery() string
+	// pendingQuery selects as now when the oldest change began that may still commit.
+	pendingQuery() string
 	// typed is a text literal where the database would not guess its type.
 	typed(text, kind string) schema.QueryAppender
 	// order is how events are ordered: the transaction's column, whether a row is
@@ -135,6 +137,15 @@ func (p *postgresDialect) writer(ctx context.Context) *bun.DB {
 
 // The transaction's own now() is older than its locks.
 func (p *postgresDialect) clockQuery() string { return "SELECT clock_timestamp() AS now" }
+
+// Who only reads has no transaction id.
+func (p *postgresDialect) pendingQuery() string {
+	return `SELECT min(xact_start) AS now
+		FROM pg_stat_activity
+		WHERE datname = current_database()
+		  AND backend_type = 'client backend'
+		  AND backend_xid IS NOT NULL`
+}
 
 func (p *postgresDialect) typed(text, kind string) schema.QueryAppender {
 	return bun.SafeQuery("CAST(? AS ?)", text, bun.Safe(kind))
@@ -344,6 +355,9 @@ func (l *sqliteDialect) hexed(column string) string { return "hex(" + column + "
 func (l *sqliteDialect) clockQuery() string {
 	return "SELECT '" + time.Now().UTC().Format(stampLayout) + "' AS now"
 }
+
+// There is one node, and it knows what it did.
+func (l *sqliteDialect) pendingQuery() string { return "SELECT NULL AS now" }
 
 // One writer: ids are in the order of commits, and what is seen is settled.
 func (l *sqliteDialect) order(after talk.Mark) (tx, settled, where string) {

@@ -140,6 +140,37 @@ func view(t *testing.T, store *db.Store) talk.RoomView {
 	return v
 }
 
+// A session's time of revocation is taken before its change commits: other
+// nodes look back as far as to the oldest change under way.
+func TestAChangeUnderWayIsPending(t *testing.T) {
+	t.Parallel()
+	store := open(t, db.Config{URL: testenv.Postgres(t)})
+	peopled(t, store)
+	pending := func() time.Time {
+		t.Helper()
+		at, err := store.Pending(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	if at := pending(); !at.IsZero() {
+		t.Errorf("at rest: %s", at)
+	}
+	_, err := store.Change(t.Context(), talk.Scope{Users: []talk.UserID{ada}, Sessions: true}, func(s *talk.State) error {
+		if at := pending(); at.IsZero() || at.After(s.Now) {
+			t.Errorf("pending since %s, decided at %s", at, s.Now)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if at := pending(); !at.IsZero() {
+		t.Errorf("afterwards: %s", at)
+	}
+}
+
 func TestACrowdAtOneDoorHoldsOneConnection(t *testing.T) {
 	t.Parallel()
 	store := open(t, db.Config{URL: testenv.Postgres(t), MaxConns: 5}) // two of them for calls at once

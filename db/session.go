@@ -185,6 +185,16 @@ func (s *Store) useRows(uses []talk.SessionUse) string {
 	return strings.Join(rows, ", ")
 }
 
+// Pending is when the oldest change began that may still commit, by the
+// database's clock; zero where there is none.
+func (s *Store) Pending(ctx context.Context) (time.Time, error) {
+	rows, err := list[clockRow](aside(ctx), s, s.pendingQuery())
+	if err != nil {
+		return time.Time{}, err
+	}
+	return rows[0].Now.Time, nil
+}
+
 // RevokedSince lists the sessions that were revoked at or after a time.
 func (s *Store) RevokedSince(ctx context.Context, since time.Time) ([]talk.SessionID, error) {
 	rows, err := list[sessionRow](aside(ctx), s, `

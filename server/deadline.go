@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+
+	"github.com/free2talk/free2talk/server/talk"
 )
 
 // How long calls may take. A client's own time-out is taken where it is
@@ -13,7 +15,7 @@ import (
 const (
 	unaryDeadline = 5 * time.Second // where the client says nothing
 	unaryLongest  = 30 * time.Second
-	streamLongest = 60 * time.Minute
+	streamLongest = talk.StreamLife
 )
 
 // deadline bounds how long a call runs. The transport has put a client's own

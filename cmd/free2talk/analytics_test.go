@@ -168,6 +168,18 @@ func TestAnalytics_of_the_open_hour(t *testing.T) {
 			if connect.CodeOf(err) != connect.CodeInvalidArgument {
 				t.Errorf("from after now: %v", err)
 			}
+			first := &timestamppb.Timestamp{Seconds: -62_135_596_800} // of what a Timestamp may be
+			for _, absurd := range []*adminv1.GetAnalyticsRequest{
+				{To: &timestamppb.Timestamp{Seconds: first.GetSeconds() + 1}},
+				{From: first, To: &timestamppb.Timestamp{Seconds: first.GetSeconds() + 86_400}},
+				{To: &timestamppb.Timestamp{Seconds: 1 << 62}},
+				{From: &timestamppb.Timestamp{Seconds: -1 << 62}, To: &timestamppb.Timestamp{Seconds: 1 << 62}},
+				{From: timestamppb.New(time.Now()), To: &timestamppb.Timestamp{Seconds: 253_402_300_799}, Interval: adminv1.Interval_INTERVAL_DAY},
+			} {
+				if _, err := service.GetAnalytics(t.Context(), absurd); connect.CodeOf(err) != connect.CodeInvalidArgument {
+					t.Errorf("%v: %v", absurd, err)
+				}
+			}
 		})
 	}
 }

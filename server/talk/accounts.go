@@ -208,7 +208,7 @@ func (s *Accounts) ChangePassword(ctx context.Context, caller Caller, current, n
 	var ended []SessionID
 	var generation int64
 	err = s.changeOwn(ctx, account, Scope{Sessions: true}, func(state *State, user *UserState) error {
-		session, ok := user.Session(caller.SessionID)
+		session, ok := user.Session(caller.SessionID, state.Now)
 		if !ok {
 			return ErrSessionRevoked
 		}

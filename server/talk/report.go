@@ -16,6 +16,12 @@ const (
 	aDay        = 24 * time.Hour
 )
 
+// What a report can be asked for: times that every database and codec can spell.
+var (
+	reportFirst = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC)
+	reportLast  = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
 // ReportQuery asks how the service was used.
 type ReportQuery struct {
 	From, To time.Time     // zero: a week before To; zero: now
@@ -65,6 +71,14 @@ func (q ReportQuery) complete(now time.Time) (ReportQuery, error) {
 	}
 	if q.From.IsZero() {
 		q.From = q.To.Add(-7 * aDay)
+	}
+	for _, of := range []struct {
+		field string
+		at    time.Time
+	}{{"from", q.From}, {"to", q.To}} {
+		if of.at.Before(reportFirst) || !of.at.Before(reportLast) {
+			return q, &InvalidInput{Field: of.field, Sentence: "must be in the years 1900 to 9998"}
+		}
 	}
 	if !q.From.Before(q.To) {
 		return q, &InvalidInput{Field: "from", Sentence: "must be before to"}

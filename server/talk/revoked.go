@@ -12,8 +12,8 @@ const (
 	// revokedFor is how long a revoked session is remembered: longer than any
 	// access token of it can live.
 	revokedFor = AccessLifetime + time.Minute
-	// revokedOverlap is how far back each poll looks again: a session's time of
-	// revocation is taken before the transaction commits.
+	// revokedOverlap is how far back each poll looks again, at the least: a
+	// session's time of revocation is taken before the transaction commits.
 	revokedOverlap = 10 * time.Second
 	revokedPoll    = 500 * time.Millisecond
 	// revokedStale is how old the last good poll may be before sessions are
@@ -28,6 +28,8 @@ var errSlowDatabase = errors.New("the database did not answer in time")
 // RevocationSource is the part of [Store] that tells which sessions ended.
 type RevocationSource interface {
 	TimeSource
+	// Pending is when the oldest change began that may still commit, or zero.
+	Pending(ctx context.Context) (time.Time, error)
 	RevokedSince(ctx context.Context, since time.Time) ([]SessionID, error)
 	Session(ctx context.Context, id SessionID) (Session, error)
 }
@@ -44,7 +46,7 @@ type Revocations struct {
 	revoked map[SessionID]time.Time // when this node heard of it
 
 	polling sync.Mutex
-	since   time.Time                 // by the database's clock: when the last good poll began
+	since   time.Time                 // by the database's clock: what was revoked before was seen by the last good poll
 	began   atomic.Pointer[time.Time] // the same by the local clock; nil before the first
 	swept   time.Time
 
@@ -73,8 +75,12 @@ func (r *Revocations) Poll(ctx context.Context) error {
 	}
 	// Later than began, but the overlap covers that.
 	now := r.clock.Now()
+	pending, err := r.source.Pending(ctx) // before the rows: what commits in between is in both
+	if err != nil {
+		return err
+	}
 	since := now.Add(-revokedFor)
-	if !r.since.IsZero() {
+	if r.since.After(since) {
 		since = r.since.Add(-revokedOverlap)
 	}
 	ids, err := r.source.RevokedSince(ctx, since)
@@ -83,6 +89,9 @@ func (r *Revocations) Poll(ctx context.Context) error {
 	}
 	r.Add(ids...)
 	r.since = now
+	if !pending.IsZero() && pending.Before(now) {
+		r.since = pending // what it revokes has a time after that, whenever it commits
+	}
 	r.began.Store(&began)
 	r.forget(began)
 	return nil

@@ -17,6 +17,7 @@ type registry struct {
 	ahead   time.Duration
 	ended   map[SessionID]time.Time // by its own clock
 	asked   []time.Time             // since when
+	pending time.Time               // since when a change is under way
 	slow    time.Duration           // how long an answer takes
 	away    error
 	missing []SessionID
@@ -40,6 +41,13 @@ func (r *registry) time() time.Time { return time.Now().Add(r.ahead).Round(0) }
 
 func (r *registry) Now(ctx context.Context) (time.Time, error) {
 	return r.time(), r.wait(ctx)
+}
+
+func (r *registry) Pending(ctx context.Context) (time.Time, error) {
+	err := r.wait(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pending, err
 }
 
 func (r *registry) RevokedSince(ctx context.Context, since time.Time) (ids []SessionID, err error) {
@@ -132,15 +140,6 @@ func TestRevocations(t *testing.T) {
 		cancel()
 		synctest.Wait()
 	})
-	inABubble(t, "a revocation that committed ten seconds after its time is seen", func(t *testing.T, db *registry, node *Revocations) {
-		node.Poll(t.Context())
-		pass(20 * time.Second)
-		node.Poll(t.Context())
-		pass(500 * time.Millisecond)
-		db.revoke("late", 10*time.Second)
-		node.Poll(t.Context())
-		node.wants(t, "late", ErrSessionRevoked)
-	})
 	inABubble(t, "the node that revoked knows at once", func(t *testing.T, _ *registry, node *Revocations) {
 		node.Poll(t.Context())
 		node.Add("a", "b")
@@ -179,6 +178,35 @@ func TestRevocations(t *testing.T) {
 		db.set(func(r *registry) { r.away = nil })
 		node.Poll(t.Context())
 		node.wants(t, "meanwhile", ErrSessionRevoked)
+	})
+}
+
+func TestRevocationsThatCommitLate(t *testing.T) {
+	inABubble(t, "a revocation that committed ten seconds after its time is seen", func(t *testing.T, db *registry, node *Revocations) {
+		node.Poll(t.Context())
+		pass(20 * time.Second)
+		node.Poll(t.Context())
+		pass(500 * time.Millisecond)
+		db.revoke("late", 10*time.Second)
+		node.Poll(t.Context())
+		node.wants(t, "late", ErrSessionRevoked)
+	})
+	inABubble(t, "a revocation is seen whenever it commits", func(t *testing.T, db *registry, node *Revocations) {
+		node.Poll(t.Context())
+		pass(20 * time.Second)
+		db.set(func(r *registry) { r.pending = r.time() })
+		for range 120 {
+			node.Poll(t.Context())
+			pass(500 * time.Millisecond)
+		}
+		db.revoke("late", 59*time.Second)
+		db.set(func(r *registry) { r.pending = time.Time{} })
+		node.Poll(t.Context())
+		node.wants(t, "late", ErrSessionRevoked)
+		node.Poll(t.Context())
+		if again := db.asked[len(db.asked)-1]; db.time().Sub(again) > revokedOverlap+time.Second {
+			t.Errorf("it still looks back to %s", again)
+		}
 	})
 }
 

@@ -42,6 +42,18 @@ func (s *Session) Alive(now time.Time) bool {
 	return s.RevokedAt.IsZero() && now.Before(s.ExpiresAt())
 }
 
+// StreamLife is how long a stream lasts at most.
+const StreamLife = time.Hour
+
+// lingering is how long a session's access tokens and streams can outlive it.
+const lingering = AccessLifetime + StreamLife + time.Minute
+
+// Lingers reports whether something of the session may still go on at the time
+// now. Its end can then still be said, and be heard of.
+func (s *Session) Lingers(now time.Time) bool {
+	return s.RevokedAt.IsZero() && now.Before(s.ExpiresAt().Add(lingering))
+}
+
 // ExpiresAt is when the session ends if it is not used again.
 func (s *Session) ExpiresAt() time.Time {
 	if s.AbsoluteExpiresAt.Before(s.IdleExpiresAt) {

@@ -14,7 +14,7 @@ type Scope struct {
 	Seats bool
 	// Members also takes everybody who sits in the rooms.
 	Members bool
-	// Sessions also loads the living sessions of Users.
+	// Sessions also loads the sessions of Users that linger.
 	Sessions bool
 }
 

@@ -71,6 +71,9 @@ type Store interface {
 	// UseSessions notes last uses and confirms generations, in one batch.
 	// Sessions that have ended are left alone.
 	UseSessions(ctx context.Context, uses []SessionUse) error
+	// Pending is when the oldest change began that may still commit; zero where
+	// there is none.
+	Pending(ctx context.Context) (time.Time, error)
 	// RevokedSince lists the sessions that ended, by revocation, at or after a time.
 	RevokedSince(ctx context.Context, since time.Time) ([]SessionID, error)
 

@@ -107,7 +107,7 @@ type UserState struct {
 	Account
 	Seat     RoomID     // the room they sit in, or ""
 	Owns     RoomID     // the open room they own, or ""
-	Sessions []*Session // the living ones, oldest first; loaded for [Scope.Sessions] only
+	Sessions []*Session // that linger, oldest first; loaded for [Scope.Sessions] only
 
 	before  *Account // nil for one that is new
 	changed bool
@@ -151,10 +151,11 @@ func (u *UserState) Erase(now time.Time) {
 	u.UpdatedAt, u.DeletedAt, u.changed = now, now, true
 }
 
-// Session returns the living session with that id; it needs [Scope.Sessions].
-func (u *UserState) Session(id SessionID) (*Session, bool) {
+// Session returns the session with that id, where it lives at the time now; it
+// needs [Scope.Sessions].
+func (u *UserState) Session(id SessionID, now time.Time) (*Session, bool) {
 	i := slices.IndexFunc(u.Sessions, only(id))
-	if i < 0 {
+	if i < 0 || !u.Sessions[i].Alive(now) {
 		return nil, false
 	}
 	return u.Sessions[i], true

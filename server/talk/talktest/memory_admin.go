@@ -25,7 +25,7 @@ func (m *Memory) ManagedUsers(ctx context.Context, q talk.UserQuery, now time.Ti
 				break
 			}
 			page.Users = append(page.Users, talk.ManagedUser{
-				Account: copied(a), Sessions: len(w.devices(id, now, true)), RoomID: w.seats[id].RoomID,
+				Account: copied(a), Sessions: w.alive(id, now), RoomID: w.seats[id].RoomID,
 			})
 		}
 		return nil

@@ -79,6 +79,9 @@ func (m *Memory) UseSessions(ctx context.Context, uses []talk.SessionUse) error 
 	})
 }
 
+// Pending is [talk.Store.Pending]: every change is made at once.
+func (m *Memory) Pending(ctx context.Context) (time.Time, error) { return time.Time{}, ctx.Err() }
+
 // RevokedSince is [talk.Store.RevokedSince].
 func (m *Memory) RevokedSince(ctx context.Context, since time.Time) (ids []talk.SessionID, err error) {
 	err = m.alone(ctx, func(w *world) error {

@@ -200,6 +200,19 @@ var sessionTests = map[string]func(*bench){
 		b.must(err)
 		same(b, "sessions", ids, []talk.SessionID{third, second})
 	},
+	"what_lingers_of_a_session_can_be_ended": func(b *bench) {
+		ada := b.person("ada")
+		since := b.clock.Now()
+		lingers, gone := b.session(ada), b.session(ada)
+		b.clock.Add(time.Hour) // its last access token and its streams outlive it
+		_, _, err := b.Rotate(b.ctx, lingers, 1, b.clock.Now(), talk.SessionIdle)
+		b.must(err)
+		b.clock.Add(talk.SessionIdle + 30*time.Minute)
+		b.must(b.logout(b.Store, ada, lingers, gone))
+		ids, err := b.RevokedSince(b.ctx, since)
+		b.must(err)
+		same(b, "sessions", ids, []talk.SessionID{lingers})
+	},
 	"the_21st_session_ends_the_oldest": func(b *bench) {
 		ada := b.person("ada")
 		oldest := b.session(ada)

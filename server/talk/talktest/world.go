@@ -135,7 +135,7 @@ func (w *world) state(scope talk.Scope, now time.Time) *talk.State {
 func (w *world) devices(id talk.UserID, now time.Time, asked bool) []*talk.Session {
 	var sessions []*talk.Session
 	for _, s := range w.sessions {
-		if asked && s.UserID == id && s.Alive(now) {
+		if asked && s.UserID == id && s.Lingers(now) {
 			sessions = append(sessions, new(s))
 		}
 	}
@@ -143,6 +143,16 @@ func (w *world) devices(id talk.UserID, now time.Time, asked bool) []*talk.Sessi
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(string(a.ID), string(b.ID)))
 	})
 	return sessions
+}
+
+// alive is how many living sessions somebody has.
+func (w *world) alive(id talk.UserID, now time.Time) (n int) {
+	for _, s := range w.devices(id, now, true) {
+		if s.Alive(now) {
+			n++
+		}
+	}
+	return n
 }
 
 // apply writes, and refuses what a database refuses at once. What it would
