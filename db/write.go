@@ -60,6 +60,9 @@ func (c *change) writeUsers(b *batch, w *talk.Writes) {
 		}
 		row := userRowOf(&u.Account)
 		b.add(c.DB().NewUpdate().Model(&row).ExcludeColumn("created_at").WherePK().String(), nil)
+		if !u.DeletedAt.IsZero() { // what their devices told goes with them
+			b.add(c.sql("UPDATE sessions SET ip = '', user_agent = '' WHERE user_id = ?", u.ID), nil)
+		}
 	}
 }
 

@@ -142,8 +142,8 @@ func (u *UserState) SetRole(role Role, now time.Time) {
 // SetBan keeps the account out, or lets it in where ban is nil.
 func (u *UserState) SetBan(ban *Ban) { u.Ban, u.changed = ban, true }
 
-// Erase forgets the person: what is left is an id that old rooms refer to.
-// The names are free again.
+// Erase forgets the person, and what their devices told: what is left is an id
+// that old rooms refer to. The names are free again.
 func (u *UserState) Erase(now time.Time) {
 	u.log.touch(UserKey(u.ID), UsernameKey(u.Username))
 	u.Username, u.Email, u.PasswordHash, u.Ban = "", "", "", nil

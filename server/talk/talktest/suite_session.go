@@ -213,6 +213,24 @@ var sessionTests = map[string]func(*bench){
 		b.must(err)
 		same(b, "sessions", ids, []talk.SessionID{lingers})
 	},
+	"an_erased_persons_sessions_tell_nothing_of_their_devices": func(b *bench) {
+		ada, bob := b.person("ada"), b.person("bob")
+		ended, living, bobs := b.session(ada), b.session(ada), b.session(bob)
+		b.must(b.logout(b.Store, ada, ended))
+		b.must(b.change(talk.Scope{Users: []talk.UserID{ada}, Sessions: true}, func(s *talk.State) error {
+			u, err := s.User(ada)
+			if err == nil {
+				u.Revoke(talk.RevokedByLogout, s.Now, func(*talk.Session) bool { return true })
+				u.Erase(s.Now)
+			}
+			return err
+		}))
+		for _, id := range []talk.SessionID{ended, living} {
+			same(b, "ada's", b.device(id).IP+b.device(id).UserAgent, "")
+			same(b, "reason", b.device(id).RevokeReason, talk.RevokedByLogout)
+		}
+		same(b, "bob's", b.device(bobs).IP, "2001:db8::1")
+	},
 	"the_21st_session_ends_the_oldest": func(b *bench) {
 		ada := b.person("ada")
 		oldest := b.session(ada)

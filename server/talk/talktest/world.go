@@ -171,6 +171,9 @@ func (w *world) apply(writes *talk.Writes) error {
 		}
 		a.Seq = u.Seq
 		w.users[u.ID] = a
+		if !a.DeletedAt.IsZero() {
+			w.forgetDevices(u.ID)
+		}
 	}
 	if err := w.checkNames(); err != nil {
 		return err
@@ -182,6 +185,15 @@ func (w *world) apply(writes *talk.Writes) error {
 		return err
 	}
 	return w.applyRest(writes)
+}
+
+func (w *world) forgetDevices(id talk.UserID) {
+	for key, s := range w.sessions {
+		if s.UserID == id {
+			s.IP, s.UserAgent = "", ""
+			w.sessions[key] = s
+		}
+	}
 }
 
 func (w *world) applyRooms(writes *talk.Writes) error {
