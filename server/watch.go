@@ -112,15 +112,24 @@ func (s *roomSource) first(ctx context.Context) ([]any, error) {
 		return nil, err
 	}
 	if reason == 0 {
-		var missed []talk.Event
-		if missed, reason, err = s.missed(ctx, talk.RoomTopic(s.id), since, room.Seq); err != nil {
-			return nil, err
-		}
-		if reason == 0 {
-			return s.resume(since, room, missed)
-		}
+		return s.goOn(ctx, since, room)
 	}
 	return s.snapshot(room, reason)
+}
+
+// goOn is what was missed, or the state where that cannot be told.
+func (s *roomSource) goOn(ctx context.Context, since int64, room talk.LiveRoom) ([]any, error) {
+	missed, reason, err := s.missed(ctx, talk.RoomTopic(s.id), since, room.Seq)
+	switch {
+	case err != nil:
+		return nil, err
+	case reason != 0:
+		return s.snapshot(room, reason)
+	case len(missed) == 0 && !room.Open():
+		// Nothing else would say why the stream ends, and its client would come back for ever.
+		return s.snapshot(room, freev1.SnapshotReason_SNAPSHOT_REASON_CURSOR_TOO_OLD)
+	}
+	return s.resume(since, room, missed)
 }
 
 // allowed refuses who is kept out of the room.
