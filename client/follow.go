@@ -62,7 +62,8 @@ type follower[E update] struct {
 	last   func(E) bool // whether nothing comes after it
 	part   func(E) bool // whether it is a part of a snapshot, and not its last
 
-	failures int // in a row, without a message between them
+	failures int       // in a row, without a connection between them that was of use
+	began    time.Time // when this connection had brought what a stream begins with; zero before
 	renewed  bool
 }
 
@@ -99,6 +100,7 @@ func (f *follower[E]) session(ctx context.Context, yield func(E, error) bool) (w
 	defer cancel(nil)
 	silence := time.AfterFunc(f.silence, func() { cancel(errSilent) })
 	defer silence.Stop()
+	f.began = time.Time{}
 	stream, err := f.open(bounded, f.cursor)
 	if err != nil {
 		return f.after(ctx, bounded, err)
@@ -110,13 +112,7 @@ func (f *follower[E]) session(ctx context.Context, yield func(E, error) bool) (w
 			return f.after(ctx, bounded, err)
 		}
 		silence.Reset(f.silence)
-		f.failures, f.renewed = 0, false
-		switch cursor := message.GetCursor(); {
-		case f.part(message):
-			f.cursor = "" // the caller has a part of what replaces everything before: only a whole one helps
-		case cursor != "":
-			f.cursor = cursor
-		}
+		f.took(message)
 		if f.shown(message) && !yield(message, nil) {
 			return 0, false, nil
 		}
@@ -129,6 +125,33 @@ func (f *follower[E]) session(ctx context.Context, yield func(E, error) bool) (w
 	}
 }
 
+// took notes where to go on after a message, and whether the connection is of
+// use. What it begins with does not say so: a server that ends each connection
+// after it would be called again at once, for ever.
+func (f *follower[E]) took(message E) {
+	part, cursor := f.part(message), message.GetCursor()
+	switch {
+	case part:
+		f.cursor = "" // the caller has a part of what replaces everything before: only a whole one helps
+	case cursor != "":
+		f.cursor = cursor
+	}
+	f.renewed = false
+	switch {
+	case !f.began.IsZero():
+		f.failures = 0
+	case !part:
+		f.began = f.client.session.clock.Now()
+	}
+}
+
+// lasted reports whether the connection was there for as long as the longest
+// wait, and so of use, even where nothing happened.
+func (f *follower[E]) lasted() bool {
+	s := f.client.session
+	return !f.began.IsZero() && s.clock.Now().Sub(f.began) >= s.retries.longest()
+}
+
 func (f *follower[E]) shown(message E) bool {
 	return f.all || message.GetHeartbeat() == nil && message.GetGoAway() == nil
 }
@@ -137,6 +160,9 @@ func (f *follower[E]) shown(message E) bool {
 func (f *follower[E]) after(ctx, bounded context.Context, err error) (time.Duration, bool, error) {
 	if ctx.Err() != nil {
 		return 0, false, contextError(ctx)
+	}
+	if f.lasted() {
+		f.failures = 0
 	}
 	f.failures++
 	delay, told := RetryAfter(err)

@@ -195,6 +195,41 @@ func TestWatchRoom(t *testing.T) {
 	}
 }
 
+// Where the server ends each connection, the client comes back ever later
+// unless the connection was of use.
+func TestWatchRoomBacksOff(t *testing.T) {
+	t.Parallel()
+	const short, rounds = 200 * time.Millisecond, 30
+	for name, c := range map[string]struct {
+		sends []*free2talkv1.WatchRoomResponse
+		lasts time.Duration
+		later bool
+	}{
+		"resumed, and no more":    {sends: []*free2talkv1.WatchRoomResponse{resumed()}, later: true},
+		"a snapshot, and no more": {sends: []*free2talkv1.WatchRoomResponse{snapshotOf(1)}, later: true},
+		"resumed, for a while":    {sends: []*free2talkv1.WatchRoomResponse{resumed()}, lasts: 5 * time.Second},
+		"an event":                {sends: []*free2talkv1.WatchRoomResponse{resumed(), left(2)}},
+		"a heartbeat":             {sends: []*free2talkv1.WatchRoomResponse{resumed(), heartbeat()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := onStage(t, play{sends: c.sends})
+			hands := &clock{}
+			conn := s.signIn(t, client.WithClock(hands))
+			for range conn.WatchRoom(t.Context(), room().GetId(), client.FromCursor("z")) {
+				hands.add(c.lasts)
+				if len(hands.waited()) >= rounds {
+					break
+				}
+			}
+			// Most of thirty waits are drawn from 0 to 5 s: one of them is long.
+			if longest := slices.Max(hands.waited()); longest > short != c.later {
+				t.Errorf("waits %v", hands.waited())
+			}
+		})
+	}
+}
+
 // A token that has run out is renewed, once, and then the stream goes on.
 func TestWatchRoomRenewsItsToken(t *testing.T) {
 	t.Parallel()
