@@ -64,7 +64,7 @@ type follower[E update] struct {
 
 	failures int       // in a row, without a connection between them that was of use
 	began    time.Time // when this connection had brought what a stream begins with; zero before
-	renewed  bool
+	renewed  bool      // the token, since the last message
 }
 
 // follow yields messages until the stream is over, fails for good, or ctx
@@ -165,17 +165,20 @@ func (f *follower[E]) after(ctx, bounded context.Context, err error) (time.Durat
 		f.failures = 0
 	}
 	f.failures++
+	silent := errors.Is(context.Cause(bounded), errSilent)
+	if Reason(err) == ReasonTokenExpired && !f.renewed {
+		if err = f.renew(ctx, err); err == nil {
+			return 0, true, nil
+		}
+	}
 	delay, told := RetryAfter(err)
 	if !told {
 		r := f.client.session.retries
 		delay = spread(min(r.base()<<min(f.failures, 10), r.longest()))
 	}
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(context.Cause(bounded), errSilent):
+	case errors.Is(err, io.EOF), silent:
 		return delay, true, nil
-	case Reason(err) == ReasonTokenExpired && !f.renewed:
-		f.renewed = true
-		return 0, true, f.renew(ctx, err)
 	case Reason(err) == ReasonBadCursor && f.cursor != "":
 		f.cursor = "" // of another server, or of a version that is no more: the state says that it begins anew
 		return 0, true, nil
@@ -185,13 +188,15 @@ func (f *follower[E]) after(ctx, bounded context.Context, err error) (time.Durat
 	return 0, false, err
 }
 
-// renew gets a new access token; where that fails the next attempt says why.
-func (f *follower[E]) renew(ctx context.Context, err error) error {
-	tokens, current := f.client.session.current(ctx)
-	if current == nil {
-		_, _ = f.client.session.renew(ctx, tokens, err)
+// renew gets a new access token in place of one that was refused. Where that
+// fails in passing, the one that is held is refused again, and it is tried anew.
+func (f *follower[E]) renew(ctx context.Context, refused error) error {
+	tokens, err := f.client.session.current(ctx)
+	if err == nil {
+		_, err = f.client.session.renew(ctx, tokens, refused)
 	}
-	return nil
+	f.renewed = err == nil
+	return err
 }
 
 // passing reports whether the same again, later, may go on: the connection

@@ -248,6 +248,47 @@ func TestWatchRoomRenewsItsToken(t *testing.T) {
 	}
 }
 
+// A stream waits for the renewal of its token as for the server, and ends with
+// the reason where there is none to be had.
+func TestWatchRoomWaitsForItsToken(t *testing.T) {
+	t.Parallel()
+	away := fails(connect.CodeUnavailable, client.ReasonDatabaseUnavailable)
+	for name, c := range map[string]struct {
+		fails  int
+		err    error
+		yields []string
+		reason string // of the error that ends it, or ""
+		calls  int    // of Refresh
+	}{
+		"one renewal fails in passing": {fails: 3, err: away, yields: []string{"snapshot", "closed"}, calls: 4},
+		"several do":                   {fails: 9, err: away, yields: []string{"snapshot", "closed"}, calls: 10},
+		"the session is over":          {err: fails(connect.CodeUnauthenticated, client.ReasonRefreshReused), reason: client.ReasonRefreshReused, calls: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := onStage(t, play{sends: []*free2talkv1.WatchRoomResponse{at("a", snapshotOf(1)), closed(2)}})
+			hands := &clock{}
+			conn := s.signIn(t, client.WithClock(hands))
+			s.expire()
+			s.fail("Refresh", c.fails, c.err)
+			var yields []string
+			reason := ""
+			for event, err := range conn.WatchRoom(t.Context(), room().GetId()) {
+				if reason = client.Reason(err); err == nil {
+					yields = append(yields, kindOf(event))
+				}
+			}
+			if !slices.Equal(yields, c.yields) || reason != c.reason {
+				t.Errorf("yields %q, then %q", yields, reason)
+			}
+			waits := slices.DeleteFunc(hands.waited(), func(d time.Duration) bool { return d == 0 })
+			if s.called("Refresh") != c.calls || len(waits) != c.fails {
+				t.Errorf("%d refreshes, with waits of %v", s.called("Refresh"), waits)
+			}
+		})
+	}
+}
+
 // Whoever leaves the loop leaves the stream; a context that ends is the error.
 func TestLeavingAStream(t *testing.T) {
 	t.Parallel()
