@@ -32,7 +32,7 @@ type session struct {
 	mu      sync.Mutex // also held around the store, which is told in order
 	loaded  bool
 	tokens  Tokens
-	ends    time.Time     // when the access token runs out, by our clock; zero: when the server says so
+	ends    time.Time     // when the access token runs out, by our wall clock; zero: when the server says so
 	early   time.Duration // how long before that it is refreshed
 	unsaved bool          // the store has something older
 	flight  *flight       // the refresh that is under way
@@ -81,7 +81,8 @@ func (s *session) replace(ctx context.Context, tokens Tokens, answer *connect.He
 		made = s.clock.Now()
 	}
 	life := tokens.AccessExpiresAt.Sub(made)
-	s.ends, s.early = s.clock.Now().Add(life), min(refreshEarly, life/10)
+	s.ends = s.clock.Now().Add(life).Round(0) // the monotonic clock stands while a machine sleeps
+	s.early = min(refreshEarly, life/10)
 	if life <= 0 {
 		s.ends = time.Time{}
 	}
