@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/free2talk/free2talk/server/talk"
 )
@@ -45,6 +48,7 @@ func TestLimiter(t *testing.T) {
 			"a line that does not move is busy":               busyLine,
 			"what is pending for too long counts":             pendingCounts,
 			"a wrong type is no way around":                   wrongType,
+			"what is sent twice is done once":                 sentTwice,
 		} {
 			t.Run(name, func(t *testing.T) {
 				where := where
@@ -306,4 +310,79 @@ func wrongType(t *testing.T, where corner) {
 	tried, refused, _ := tries(t, []*Limiter{l}, failures, 5, true, 0)
 	equal(t, "tried", tried, 1)
 	equal(t, "refused", refused, 4)
+}
+
+// A log that the call has filled itself does not refuse it.
+func sentTwice(t *testing.T, where corner) {
+	r := where.open(t)
+	l := NewLimiter(r, nil)
+	for _, cost := range []int{1, 2, 3} { // of 3: the log has room for all of it again, for a part, and for nothing
+		limit, id := limitOf(3, time.Hour), fmt.Sprint(cost)
+		begin := &beginning{Limiter: l, limit: failuresOf(cost, time.Hour), name: r.keys.limit(failuresOf(cost, time.Hour), id)}
+		take := &taking{Limiter: l, shape: l.shape(limit), limit: limit, name: r.keys.limit(limit, id), cost: cost, now: time.Now()}
+		for range 3 {
+			equal(t, "taken, left", twoOf(t, r, take.call(known{})), [2]int64{1, 3 - int64(cost)})
+			equal(t, "begun, left", twoOf(t, r, begin.call(known{}, time.Now())), [2]int64{1, int64(cost) - 1})
+		}
+		equal(t, "places", raw(r).ZCard(t.Context(), take.name).Val(), int64(cost))
+		equal(t, "attempts", raw(r).ZCard(t.Context(), begin.name).Val(), 1)
+	}
+}
+
+// twoOf is what the first two numbers of an answer are.
+func twoOf(t *testing.T, r *Redis, c *call) [2]int64 {
+	t.Helper()
+	check(t, r.limiter.do(t.Context(), c))
+	reply, err := c.ints()
+	check(t, err)
+	return [2]int64(reply)
+}
+
+// The process stands still once Redis has done what it was asked, and so asks again.
+func TestACallerWhoWasFrozenHasThePlaceThatItTook(t *testing.T) {
+	t.Parallel()
+	_, where := own(t)
+	limit, failures := limitOf(2, time.Hour), failuresOf(1, time.Hour)
+	timeout := 200 * time.Millisecond
+	l := NewLimiter(where.open(t, func(c *Config) { c.Timeout = timeout }), nil)
+	raw(l.redis).AddHook(&standstill{of: scriptTake, lasts: (sleptFor + 1) * timeout})
+	raw(l.redis).AddHook(&standstill{of: scriptBegin, lasts: (sleptFor + 1) * timeout})
+	v := take(t, l, limit, "k", 2)
+	equal(t, "taken", v.Allowed, true)
+	equal(t, "local", v.Local, false)
+	a, v, err := l.Begin(t.Context(), failures, "k")
+	check(t, err)
+	equal(t, "begun", v.Allowed, true)
+	equal(t, "local", v.Local, false)
+	a.End(t.Context(), false)
+	_, v, err = l.Begin(t.Context(), failures, "k")
+	check(t, err)
+	equal(t, "begun once it has ended", v.Allowed, true)
+}
+
+// standstill is a hook of go-redis after which nothing goes on: the first answer
+// to a script comes too late.
+type standstill struct {
+	of    *script
+	lasts time.Duration
+	once  sync.Once
+}
+
+func (*standstill) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (s *standstill) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if err == nil && slices.Contains([]any{s.of.digest, s.of.source}, cmd.Args()[1]) {
+			s.once.Do(func() {
+				<-time.After(s.lasts)
+				err = context.DeadlineExceeded
+			})
+		}
+		return err
+	}
+}
+
+func (*standstill) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }

@@ -1,5 +1,5 @@
 -- attempt_begin: take a place that is pending until the attempt has ended.
--- Only failures count: a success gives its place back (see attempt_end).
+-- Only failures count: a success gives its place back (see attempt_fail). Beginning twice is the same as once.
 --
 --   KEYS[1]  log       sorted set: "p:" .. id of a pending attempt or "f:" .. id
 --                      of a counted failure -> time begun or failed, µs
@@ -27,11 +27,11 @@ end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - window))
 
 local held = redis.call('ZCARD', KEYS[1])
-if held < limit then
-  redis.call('ZADD', KEYS[1], string.format('%.0f', now), 'p:' .. ARGV[5])
+if held < limit or redis.call('ZSCORE', KEYS[1], 'p:' .. ARGV[5]) then -- sent again, it may be one of those that fill it
+  held = held + redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', now), 'p:' .. ARGV[5])
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
   local entry = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-  return {1, limit - held - 1, math.max(0, entry[2] + window - now), 0}
+  return {1, math.max(0, limit - held), math.max(0, entry[2] + window - now), 0}
 end
 
 -- Never more members than the limit, and those of the callers' own: short enough to walk.

@@ -1,5 +1,6 @@
 -- window_take: take places in sliding windows: of each log all that are wanted, or none.
--- One script, so two callers never both see the last place. Redis's clock decides.
+-- One script, so two callers never both see the last place. Redis's clock decides. Taking twice by one id is the
+-- same as once.
 --
 --   KEYS[1]  log     sorted set: reservation -> time taken, µs; more may follow, of the same server
 --   ARGV[1]  window  µs, > 0
@@ -35,13 +36,15 @@ for k, log in ipairs(KEYS) do
         redis.call('ZADD', log, 'NX', string.format('%.0f', now - ARGV[i + 1]), ARGV[i])
       end
     end
-    local held = redis.call('ZCARD', log)
+    local held, added = redis.call('ZCARD', log), 0
     if held + cost <= limit then
       taken = 1
       for i = 1, cost do
-        redis.call('ZADD', log, at, id .. ':' .. i)
+        added = added + redis.call('ZADD', log, 'NX', at, id .. ':' .. i)
       end
       wait = window
+    elseif redis.call('ZSCORE', log, id .. ':1') then -- sent again: its own places fill the log
+      taken = 1
     end
     if held + taken > 0 then
       redis.call('PEXPIRE', log, ttl)
@@ -55,7 +58,7 @@ for k, log in ipairs(KEYS) do
       local entry = redis.call('ZRANGE', log, first, first, 'WITHSCORES')
       wait = math.max(0, entry[2] + window - now)
     end
-    left = math.max(0, limit - held - taken * cost)
+    left = math.max(0, limit - held - added)
   end
   answers[3 * k - 2], answers[3 * k - 1], answers[3 * k] = taken, left, wait
   a = pairs_end + 1
