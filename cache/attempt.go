@@ -212,10 +212,10 @@ func (b *beginning) settle(reply []int64, k known, now time.Time) (talk.Verdict,
 		return v, s
 	case reply[3] > 0:
 		return talk.Verdict{Limit: b.limit}, full
-	default:
+	case reply[3] == 0: // by failures alone, which nothing undoes
 		a.refuse(1, 0, now.Add(wait), now)
-		return talk.Verdict{Limit: b.limit, Reset: wait}, refused
 	}
+	return talk.Verdict{Limit: b.limit, Reset: wait}, refused
 }
 
 // alone decides without Redis, by this node's share.

@@ -120,7 +120,9 @@
 // Where only failures count, an attempt holds a pending place until it ends.
 // With a limit of 5, a hundred wrong passwords at once are five attempts; when
 // those have failed the other 95 are refused. Two hundred right ones at once
-// are five at a time, each giving its place to the next in line.
+// are five at a time, each giving its place to the next in line. What is pending
+// for over ten seconds counts as if it had failed; a refusal that needs it is not
+// remembered, since it may yet succeed.
 //
 // # When Redis is gone
 //

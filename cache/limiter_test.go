@@ -47,6 +47,7 @@ func TestLimiter(t *testing.T) {
 			"failures alone count":                            failuresCount,
 			"a line that does not move is busy":               busyLine,
 			"what is pending for too long counts":             pendingCounts,
+			"what is pending among failures":                  pendingAmongFailures,
 			"a wrong type is no way around":                   wrongType,
 			"what is sent twice is done once":                 sentTwice,
 		} {
@@ -294,6 +295,43 @@ func pendingCounts(t *testing.T, where corner) {
 	_, v, err := l.Begin(t.Context(), limit, "k")
 	check(t, err)
 	equal(t, "allowed", v.Allowed, false)
+	around(t, "reset", v.Reset, time.Hour-11*time.Second)
+	// It was only slow, and succeeds.
+	check(t, raw(r).Do(t.Context(), "zrem", r.keys.limit(limit, "k"), "p:dead-1").Err())
+	_, v, err = l.Begin(t.Context(), limit, "k")
+	check(t, err)
+	equal(t, "allowed once it has succeeded", v.Allowed, true)
+}
+
+// What is pending among failures holds back neither the refusal nor its end.
+func pendingAmongFailures(t *testing.T, where corner) {
+	r := where.open(t)
+	limit := failuresOf(2, time.Hour)
+	now, err := raw(r).Time(t.Context()).Result()
+	check(t, err)
+	ago := func(d time.Duration) int64 { return now.Add(-d).UnixMicro() }
+	for name, test := range map[string]struct {
+		members []any
+		reset   time.Duration
+		again   bool // is asked again, and not remembered
+	}{
+		"failures alone":                {[]any{ago(30 * time.Minute), "f:1", ago(20 * time.Minute), "f:2"}, 30 * time.Minute, false},
+		"one that is late before them":  {[]any{ago(40 * time.Minute), "p:1", ago(30 * time.Minute), "f:2", ago(20 * time.Minute), "f:3"}, 30 * time.Minute, false},
+		"one that is late between them": {[]any{ago(30 * time.Minute), "f:1", ago(25 * time.Minute), "p:2", ago(20 * time.Minute), "f:3"}, 30 * time.Minute, false},
+		"one that is late with one":     {[]any{ago(30 * time.Minute), "f:1", ago(20 * time.Minute), "p:2"}, 30 * time.Minute, true},
+		"one that is new beside two":    {[]any{ago(30 * time.Minute), "p:1", ago(20 * time.Minute), "f:2", ago(0), "p:3"}, 30 * time.Minute, true},
+	} {
+		l, key := NewLimiter(r, nil), r.keys.limit(limit, name)
+		check(t, raw(r).Do(t.Context(), append([]any{"zadd", key}, test.members...)...).Err())
+		_, v, err := l.Begin(t.Context(), limit, name)
+		check(t, err)
+		equal(t, name+": allowed", v.Allowed, false)
+		around(t, name, v.Reset, test.reset)
+		check(t, raw(r).Del(t.Context(), key).Err())
+		_, v, err = l.Begin(t.Context(), limit, name)
+		check(t, err)
+		equal(t, name+": asked again", v.Allowed, test.again)
+	}
 }
 
 func wrongType(t *testing.T, where corner) {

@@ -14,6 +14,8 @@
 -- Returns {begun 0|1, places left, wait µs, pending}. Not begun with pending
 -- above 0: the limit is full, but only some of it are failures; try again soon.
 -- Not begun with pending 0: failures fill it, and wait is until one is too old.
+-- Not begun with pending -1: likewise, with what is pending for too long, and may
+-- yet succeed.
 local window, limit, patience = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
 
 local time = redis.call('TIME')
@@ -34,15 +36,23 @@ if held < limit or redis.call('ZSCORE', KEYS[1], 'p:' .. ARGV[5]) then -- sent a
   return {1, math.max(0, limit - held), math.max(0, entry[2] + window - now), 0}
 end
 
--- Never more members than the limit, and those of the callers' own: short enough to walk.
-local pending = 0
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', now - patience), '+inf')) do
-  if string.sub(member, 1, 2) == 'p:' then
+-- Few more members than the limit, and those of the callers' own: short enough to walk.
+local failed, counted, pending = {}, {}, 0
+local members = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for i = 1, #members, 2 do
+  local at, waits = tonumber(members[i + 1]), string.sub(members[i], 1, 2) == 'p:'
+  if waits and at > now - patience then
     pending = pending + 1
+  else
+    counted[#counted + 1] = at
+  end
+  if not waits then
+    failed[#failed + 1] = at
   end
 end
-if held - pending < limit then
+if #counted < limit then
   return {0, 0, 0, math.max(1, pending)}
 end
-local entry = redis.call('ZRANGE', KEYS[1], held - limit, held - limit, 'WITHSCORES')
-return {0, 0, math.max(0, entry[2] + window - now), 0}
+local lasts = #failed >= limit
+local full = lasts and failed or counted
+return {0, 0, math.max(0, full[#full - limit + 1] + window - now), lasts and 0 or -1}
