@@ -49,9 +49,10 @@
 // every master, on the connection that the invalidations come on, and the last
 // that came back was sent less than a second ago. A connection's messages come
 // in order, so what was forgotten before that has been heard; one that breaks
-// ends the epoch, and everything with it. And it keeps an entry only where
-// neither the epoch nor the key's invalidations moved since before it was asked
-// for. So a read sees what its own node has acknowledged, and what any node had
+// ends the epoch, and everything with it. So does a heartbeat that one which was
+// sent later overtakes, since an invalidation may be lost like it. And it keeps an
+// entry only where neither the epoch nor the key's invalidations moved since before
+// it was asked for. So a read sees what its own node has acknowledged, and what any node had
 // acknowledged a second before.
 //
 //	reader                 Redis            writer                 the reader's node

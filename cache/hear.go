@@ -24,9 +24,10 @@ type hearing struct {
 	subscription *subscription
 	channel      string // of the heartbeats
 
-	mu     sync.Mutex
-	rounds [roundsKept]round
-	last   uint64
+	mu      sync.Mutex
+	rounds  [roundsKept]round
+	last    uint64
+	settled uint64 // the last that was heard whole, or that began before the connection stood
 }
 
 // roundsKept is how many heartbeats may be on their way at once.
@@ -36,9 +37,13 @@ const roundsKept = 8
 type round struct {
 	number uint64
 	sent   time.Time
-	told   int // masters; 0 until all of them were
+	told   int  // masters that took it; 0 until all were asked
+	all    bool // of them did
 	heard  int
 }
+
+// whole reports whether it came back through every master.
+func (r *round) whole() bool { return r.all && r.told > 0 && r.heard == r.told }
 
 func newHearing(r *Redis) *hearing {
 	var name [8]byte
@@ -46,10 +51,19 @@ func newHearing(r *Redis) *hearing {
 	h := &hearing{near: r.near, channel: r.keys.heartbeats(hex.EncodeToString(name[:]))}
 	h.subscription = r.subscribe(false, ears{
 		message: h.message,
-		up:      r.near.forgetAll, // what is under way was asked for while nothing was heard
+		up:      h.up,
 		down:    r.near.deaf,
 	}, r.keys.invalidations(), h.channel)
 	return h
+}
+
+// up ends what is under way, which was asked for while nothing was heard. What
+// was told before says nothing about this connection.
+func (h *hearing) up() {
+	h.mu.Lock()
+	h.settled = h.last
+	h.mu.Unlock()
+	h.near.forgetAll()
 }
 
 func (h *hearing) message(channel, payload string) {
@@ -74,9 +88,9 @@ func (h *hearing) begin(sent time.Time) (number uint64) {
 	return h.last
 }
 
-// told says through how many masters the heartbeat went.
-func (h *hearing) told(number uint64, masters int) {
-	h.count(number, func(r *round) { r.told = masters })
+// told says how many masters took the heartbeat, and whether those were all.
+func (h *hearing) told(number uint64, masters int, all bool) {
+	h.count(number, func(r *round) { r.told, r.all = masters, all })
 }
 
 func (h *hearing) count(number uint64, note func(*round)) {
@@ -87,9 +101,25 @@ func (h *hearing) count(number uint64, note func(*round)) {
 		return
 	}
 	note(r)
-	if r.told > 0 && r.heard == r.told {
-		h.near.heardSince(r.sent)
+	if !r.whole() {
+		return
 	}
+	if h.overtakes(number) {
+		h.near.forgetAll()
+	}
+	h.near.heardSince(r.sent)
+}
+
+// overtakes settles the rounds before one that was heard whole, and reports
+// whether one of them lost a message, and so perhaps an invalidation with it: the
+// messages of a master come in their order, so it will not come any more. (Those
+// whose place was taken are two seconds old: see [near.heardSince].)
+func (h *hearing) overtakes(number uint64) (lost bool) {
+	for _, r := range h.rounds {
+		lost = lost || h.settled < r.number && r.number < number && r.heard < r.told
+	}
+	h.settled = max(h.settled, number)
+	return lost
 }
 
 // beat sends one heartbeat through a master, which answers soon or not at all.

@@ -30,7 +30,7 @@ const (
 // the same connection was sent less than a second ago. Messages of a
 // connection come in their order, so whatever was forgotten over a second ago
 // is not here; and a connection that breaks ends the epoch, and with it
-// everything. And an entry is kept only where neither its epoch nor its key's
+// everything, as does a heartbeat that was lost on its way. And an entry is kept only where neither its epoch nor its key's
 // invalidations moved since before it was asked for, so that what a slow
 // reader brings home is not put over what a writer has taken away.
 //
@@ -138,9 +138,9 @@ func (n *near) has(key nearKey) bool {
 }
 
 // heard reports whether this node would know, had the entry been forgotten
-// over a second ago.
+// over a second ago. The epoch is read last, since it is raised first: see heardSince.
 func (n *near) heard(e *nearEntry, now int64) bool {
-	return e.epoch == n.epoch.Load() && now < n.until.Load()
+	return now < n.until.Load() && e.epoch == n.epoch.Load()
 }
 
 // stamp is taken before a key is asked for anywhere else.
@@ -196,12 +196,20 @@ func (n *near) forgetAll() {
 	}
 }
 
-// heardSince notes that all that was told before a moment has been heard.
+// heardSince notes that all that was told before a moment has been heard, of
+// what is still believed. Where the last heartbeat did not hold until this one
+// was sent, nothing is that came before.
 func (n *near) heardSince(sent time.Time) {
 	until := int64(sent.Add(beatLasts).Sub(n.base))
 	for {
 		was := n.until.Load()
-		if was >= until || n.until.CompareAndSwap(was, until) {
+		if was >= until {
+			return
+		}
+		if was > 0 && until-was > int64(beatLasts) {
+			n.forgetAll()
+		}
+		if n.until.CompareAndSwap(was, until) {
 			return
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -284,6 +285,129 @@ func TestNearBelievesNoSilence(t *testing.T) {
 	if late := time.Since(acknowledged); late > beatLasts+100*time.Millisecond {
 		t.Errorf("an entry was served for %v without a word", late)
 	}
+}
+
+// What was told in a silence is not served after it either, however short it was
+// and though the connection stood: the bus of a Cluster drops what it cannot pass on.
+func TestNearBelievesNothingFromBeforeASilence(t *testing.T) {
+	t.Parallel()
+	for name, silence := range map[string]time.Duration{"short": 2 * beatEvery, "longer than a heartbeat holds": 3 * beatLasts / 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, where := own(t)
+			r, other, world := where.idle(t, nearly), where.open(t), newNumbers()
+			var deaf atomic.Bool
+			var missed atomic.Int64
+			hear := r.hearing.subscription.ears.message
+			r.hearing.subscription.ears.message = func(channel, payload string) {
+				if !deaf.Load() {
+					hear(channel, payload)
+				} else if channel == r.hearing.channel {
+					missed.Add(1)
+				}
+			}
+			watch(t, r)
+			await(t, "invalidations to be heard", r.Hears)
+			world.set(roomNear, 1)
+			c := world.cache(r)
+			untilNear(t, r, c, roomNear)
+			deaf.Store(true)
+			world.set(roomNear, 2)
+			check(t, other.Forget(t.Context(), roomNear))
+			pass(t, silence)
+			await(t, "a heartbeat to be missed", func() bool { return missed.Load() > 0 })
+			deaf.Store(false)
+			until := r.near.until.Load()
+			await(t, "a heartbeat to be heard", func() bool { return r.near.until.Load() > until })
+			equal(t, "after the silence", get(t, c, roomNear), 2)
+		})
+	}
+}
+
+// A heartbeat through two masters is lost where a later one overtakes it, and not
+// where it is late, or was never sent.
+func TestNearEndsItsEpochWithALostHeartbeat(t *testing.T) {
+	t.Parallel()
+	for name, second := range map[string]struct {
+		took  int // masters
+		heard int // of them before the third heartbeat is sent
+		late  int // and when the first master's part of the third has been heard
+		near  bool
+	}{
+		"whole":                          {took: 2, heard: 2, near: true},
+		"late":                           {took: 2, heard: 1, late: 1, near: true},
+		"all of it late":                 {took: 2, late: 2, near: true},
+		"a part lost":                    {took: 2, heard: 1},
+		"lost":                           {took: 2},
+		"of one master, for want of two": {took: 1, heard: 1, near: true},
+		"of one master, and lost":        {took: 1},
+		"of none":                        {near: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := embedded(t).idle(t, nearly).hearing
+			masters := twoMasters{h}
+			masters.pass(masters.send(time.Now(), 2), 2)
+			kept := masters.keep()
+			number := masters.send(time.Now(), second.took)
+			masters.pass(number, second.heard)
+			last := masters.send(time.Now(), 2)
+			masters.pass(last, 1)
+			masters.pass(number, second.late)
+			equal(t, "near before the third is heard", kept(), true)
+			masters.pass(last, 1)
+			equal(t, "near", kept(), second.near)
+		})
+	}
+}
+
+// What was sent before a connection stood could not come back on it.
+func TestNearKeepsWhatIsReadWhenTheConnectionStands(t *testing.T) {
+	t.Parallel()
+	masters := twoMasters{embedded(t).idle(t, nearly).hearing}
+	masters.send(time.Now(), 2)
+	masters.up()
+	kept := masters.keep()
+	masters.pass(masters.send(time.Now(), 2), 2)
+	equal(t, "near", kept(), true)
+}
+
+// Where no heartbeat tells of the time in between, nothing from before is believed.
+func TestNearBelievesNothingFromBeforeItSlept(t *testing.T) {
+	t.Parallel()
+	masters := twoMasters{embedded(t).idle(t, nearly).hearing}
+	now := time.Now()
+	masters.pass(masters.send(now, 2), 2)
+	kept := masters.keep()
+	masters.pass(masters.send(now.Add(beatLasts), 2), 2)
+	equal(t, "near after a second", kept(), true)
+	masters.pass(masters.send(now.Add(2*beatLasts+time.Millisecond), 2), 2)
+	equal(t, "near after more than a second", kept(), false)
+}
+
+// twoMasters pass heartbeats on.
+type twoMasters struct{ *hearing }
+
+// send starts a heartbeat that so many take.
+func (m twoMasters) send(sent time.Time, took int) (number uint64) {
+	number = m.begin(sent)
+	m.told(number, took, took == 2)
+	return number
+}
+
+// pass has a heartbeat come back through so many.
+func (m twoMasters) pass(number uint64, through int) {
+	for range through {
+		m.message(m.channel, strconv.FormatUint(number, 10))
+	}
+}
+
+// keep puts something near, and returns whether it is served.
+func (m twoMasters) keep() (kept func() bool) {
+	key := nearKey{name: "near"}
+	since := m.near.stamp(key)
+	m.near.put(key, since, &nearEntry{epoch: since.epoch})
+	return func() bool { return m.near.get(key) != nil }
 }
 
 // Where Redis is away, a load is near for a second, and no longer than until

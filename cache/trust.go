@@ -145,8 +145,8 @@ func (r *Redis) beat(ctx context.Context) {
 	if err == nil {
 		slices.Sort(masters)
 		r.trust.heard(sent, strings.Join(masters, " "))
-		r.hearing.told(number, len(masters))
 	}
+	r.hearing.told(number, len(masters), err == nil)
 	for _, role := range []*batcher{r.limiter, r.bus, r.presence, r.patient} {
 		switch {
 		case len(masters) > 0: // one shard of a cluster serves what is in it

@@ -25,7 +25,7 @@ type mutant struct {
 
 var mutants = []mutant{
 	{"an entry is near only while the own heartbeat is heard", "cache/near.go", [2]string{
-		"return e.epoch == n.epoch.Load() && now < n.until.Load()", "return e.epoch == n.epoch.Load()",
+		"return now < n.until.Load() && e.epoch == n.epoch.Load()", "return e.epoch == n.epoch.Load()",
 	}, "TestNearBelievesNoSilence"},
 	{"an entry is unlinked with its being told, not after", "cache/forget.go", [2]string{
 		"calls[i] = scriptForget.run(r.keys.entry(key), r.keys.invalidations(), string(key))",
@@ -38,9 +38,12 @@ var mutants = []mutant{
 		"\t\tcase l.next == nil:\n\t\t\tl.next = newFlight[T](ctx, since)\n\t\t\tflights[i] = l.next\n", "\t\tcase l.running != nil:\n\t\t\tflights[i] = l.running\n",
 	}, "TestGroup"},
 	{"a connection that broke ends the epoch", "cache/hear.go", [2]string{
-		"up:      r.near.forgetAll, // what is under way was asked for while nothing was heard\n\t\tdown:    r.near.deaf,",
+		"up:      h.up,\n\t\tdown:    r.near.deaf,",
 		"up:      func() {},\n\t\tdown:    func() {},",
-	}, "TestNearEndsItsEpoch"},
+	}, "TestNearEndsItsEpochWithTheConnection"},
+	{"a heartbeat that was lost ends the epoch", "cache/hear.go", [2]string{
+		"if h.overtakes(number) {", "if h.overtakes(number) && false {",
+	}, "TestNearEndsItsEpochWithALost"},
 	{"what was asked for before a write is not kept after it", "cache/near.go", [2]string{
 		"if since.epoch == n.epoch.Load() && since.moves == s.moves {", "if since.epoch == n.epoch.Load() {",
 	}, "TestNear$"},
