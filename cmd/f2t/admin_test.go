@@ -60,6 +60,10 @@ func TestStatsWatch(t *testing.T) {
 	if code := stop(); code != exitDone {
 		t.Errorf("Ctrl-C: exit %d", code)
 	}
+	shown := strings.Count(out.String(), "1,204 online") + strings.Count(log.String(), "cannot be reached")
+	if asked := f.questions(); asked > shown+1 { // the last may have been cut off
+		t.Errorf("asked %d times for %d moments", asked, shown)
+	}
 	out, _, stop = me.begin("stats", "--watch", "--every", "200ms", "-o", "json")
 	out.has(t, `(?m)^\{"onlineUsers":1204.*\}\n\{`)
 	if code := stop(); code != exitDone {

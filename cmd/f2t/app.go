@@ -101,7 +101,7 @@ func (a *app) client(opts ...client.Option) (*client.Client, error) {
 }
 
 // user is a client for what needs somebody to be logged in.
-func (a *app) user() (*client.Client, error) {
+func (a *app) user(opts ...client.Option) (*client.Client, error) {
 	who, err := a.profile()
 	switch {
 	case err != nil:
@@ -114,12 +114,12 @@ func (a *app) user() (*client.Client, error) {
 	case who.Tokens.Refresh == "":
 		return nil, failf(exitNoSession, "nobody is logged in: log in with `%s`", a.loginCommand())
 	}
-	return a.client()
+	return a.client(opts...)
 }
 
 // admin is the client of what only administrators may do.
-func (a *app) admin() (adminv1connect.AdminServiceClient, *client.Client, error) {
-	c, err := a.user()
+func (a *app) admin(opts ...client.Option) (adminv1connect.AdminServiceClient, *client.Client, error) {
+	c, err := a.user(opts...)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -67,6 +67,13 @@ func (f *fakeAdmin) goAway(away bool) {
 	f.away = away
 }
 
+// questions is how many it was asked.
+func (f *fakeAdmin) questions() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.asked)
+}
+
 // last is the last question.
 func (f *fakeAdmin) last() proto.Message {
 	f.mu.Lock()

@@ -14,17 +14,25 @@ import (
 	"github.com/guptarohit/asciigraph"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/free2talk/free2talk/client"
 	adminv1 "github.com/free2talk/free2talk/gen/free2talk/admin/v1"
 )
 
+// restEvery is how often a watch asks that leaves others room: of the hundred
+// calls in 15 minutes that an account has, it takes sixty.
+const restEvery = 15 * time.Second
+
 type statsCmd struct {
 	Watch bool          `short:"w" help:"Go on, until Ctrl-C."`
-	Every time.Duration `default:"2s" placeholder:"TIME" help:"How often, with --watch (${default})."`
+	Every time.Duration `default:"15s" placeholder:"TIME" help:"How often, with --watch (${default})."`
 }
 
 // Help shows how it is used.
 func (statsCmd) Help() string {
 	return "With --watch it goes on while the server is away, and says so. With -o json, one line each time.\n\n" +
+		"Each time is a call that counts: every 15s takes 60 of the 100 that an account has in 15 minutes (api), and leaves the rest to " +
+		"what else you do. A watch that asks more often is refused in the end; it then waits as long as the server says, and goes on " +
+		"every 15s.\n\n" +
 		examples("f2t stats", "f2t stats --watch", "f2t stats -o json | jq .onlineUsers")
 }
 
@@ -40,8 +48,8 @@ func (s statsCmd) Run(ctx context.Context, a *app) error {
 	return a.print(stats, func() error { return a.showStats(stats) })
 }
 
-func (a *app) stats(ctx context.Context) (*adminv1.GetStatsResponse, error) {
-	admin, _, err := a.admin()
+func (a *app) stats(ctx context.Context, opts ...client.Option) (*adminv1.GetStatsResponse, error) {
+	admin, _, err := a.admin(opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -84,23 +92,29 @@ func (s screen) draw(text string) error {
 
 const leastEvery = 200 * time.Millisecond
 
-func (s statsCmd) watch(ctx context.Context, a *app) (err error) {
+func (s statsCmd) watch(ctx context.Context, a *app) error {
 	if s.Every < leastEvery {
 		return failf(exitUsage, "--every is at least %v", leastEvery)
 	}
 	if _, _, err := a.admin(); err != nil {
 		return err
 	}
+	once := client.WithRetries(client.Retries{Tries: 1}) // the next time is the retry, and each counts
+	return s.follow(ctx, a, func() (*adminv1.GetStatsResponse, error) { return a.stats(ctx, once) })
+}
+
+// follow asks again and again, and shows what it hears.
+func (s statsCmd) follow(ctx context.Context, a *app, ask func() (*adminv1.GetStatsResponse, error)) (err error) {
 	draws := a.terminal && !a.json()
-	frame := &statsFrame{}
-	for tick := time.NewTicker(s.Every); ; {
-		stats, err := a.stats(ctx)
+	frame := &statsFrame{every: s.Every}
+	for {
+		stats, away := ask()
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err != nil && !passes(err):
-			return err
-		case err == nil:
+		case away != nil && !passes(away):
+			return away
+		case away == nil:
 			frame.add(stats)
 		}
 		if draws && !frame.opened {
@@ -110,13 +124,13 @@ func (s statsCmd) watch(ctx context.Context, a *app) (err error) {
 			}
 			defer func() { err = errors.Join(err, screen{a}.close()) }()
 		}
-		if err := frame.show(a, s.Every, err, draws); err != nil {
+		pause := frame.pause(away)
+		if err := frame.show(a, away, draws); err != nil {
 			return err
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
-			tick.Stop()
 			return nil
 		}
 	}
@@ -129,6 +143,7 @@ func passes(err error) bool {
 
 // statsFrame is what a watch has seen.
 type statsFrame struct {
+	every  time.Duration
 	opened bool
 	last   *adminv1.GetStatsResponse
 	at     time.Time
@@ -143,15 +158,25 @@ func (f *statsFrame) add(stats *adminv1.GetStatsResponse) {
 	f.online = f.online[max(0, len(f.online)-framesKept):]
 }
 
+// pause is how long to wait before the next question. Who has used a limit up
+// does not take each place that comes free: others of the account need some.
+func (f *statsFrame) pause(away error) time.Duration {
+	if client.Reason(away) == client.ReasonRateLimited {
+		f.every = max(f.every, restEvery)
+	}
+	told, _ := client.RetryAfter(away)
+	return max(f.every, told)
+}
+
 // show writes one moment of a watch. away is why there is nothing new.
-func (f *statsFrame) show(a *app, every time.Duration, away error, draws bool) error {
+func (f *statsFrame) show(a *app, away error, draws bool) error {
 	if away != nil {
 		line, _ := a.explain(away)
 		if !draws {
 			a.notef("%s", line)
 			return nil
 		}
-		shown, err := f.text(a, every)
+		shown, err := f.text(a)
 		if err != nil {
 			return err
 		}
@@ -160,7 +185,7 @@ func (f *statsFrame) show(a *app, every time.Duration, away error, draws bool) e
 	if a.json() {
 		return a.line(f.last)
 	}
-	shown, err := f.text(a, every)
+	shown, err := f.text(a)
 	if err != nil {
 		return err
 	}
@@ -171,14 +196,14 @@ func (f *statsFrame) show(a *app, every time.Duration, away error, draws bool) e
 }
 
 // text is the whole of it as one text.
-func (f *statsFrame) text(a *app, every time.Duration) (string, error) {
+func (f *statsFrame) text(a *app) (string, error) {
 	if f.last == nil {
 		return "waiting for the server\n", nil
 	}
 	var b bytes.Buffer
 	on := *a
 	on.out, on.wide = &b, a.width()
-	head := a.address() + " · " + f.at.Format(time.TimeOnly) + " · every " + duration(every)
+	head := a.address() + " · " + f.at.Format(time.TimeOnly) + " · every " + duration(f.every)
 	if err := on.say("%s\n\n", a.dim(head)); err != nil {
 		return "", err
 	}
