@@ -267,18 +267,18 @@ type attempt struct {
 // Ending twice is the same as once. Where Redis is away it is told later.
 func (a *attempt) End(ctx context.Context, failed bool) {
 	a.once.Do(func() {
-		c := a.ending(failed)
-		told := a.redis.limiter.do(ctx, c) == nil
+		at := time.Now()
+		told := a.redis.limiter.do(ctx, a.ending(failed, at)) == nil
 		if !told {
-			a.unsaid.add(unsaidEnd{a, failed, time.Now()})
+			a.unsaid.add(unsaidEnd{a, failed, at})
 		}
 		a.note(failed, told)
 	})
 }
 
-func (a *attempt) ending(failed bool) *call {
+func (a *attempt) ending(failed bool, at time.Time) *call {
 	if failed {
-		return scriptFail.run(a.name, a.member(a.id), ttl(a.limit.Window))
+		return scriptFail.run(a.name, a.member(a.id), ttl(a.limit.Window), time.Since(at).Microseconds())
 	}
 	return command("zrem", a.name, "p:"+a.member(a.id))
 }
@@ -343,7 +343,7 @@ func (l *Limiter) sayAgain(ctx context.Context) {
 		if time.Since(e.at) > e.attempt.limit.Window {
 			continue
 		}
-		if err := l.redis.limiter.do(ctx, e.attempt.ending(e.failed)); err != nil {
+		if err := l.redis.limiter.do(ctx, e.attempt.ending(e.failed, e.at)); err != nil {
 			for _, left := range ends[i:] {
 				l.unsaid.add(left)
 			}

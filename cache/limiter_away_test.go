@@ -99,6 +99,35 @@ func TestAnEndThatRedisDidNotHearIsToldLater(t *testing.T) {
 	})
 }
 
+// Redis is told when it failed, and not only that: also where it stood still and
+// then does what nobody waits for any more.
+func TestAFailureThatIsToldLateIsAsOldAsItIs(t *testing.T) {
+	t.Parallel()
+	server, where := own(t)
+	r := where.open(t, quick)
+	l := NewLimiter(r, nil)
+	limit := failuresOf(2, time.Hour)
+	a, _, err := l.Begin(t.Context(), limit, "k")
+	check(t, err)
+	server.Stop()
+	failed := time.Now()
+	a.End(t.Context(), true)
+	pass(t, 3*time.Second)
+	server.Cont()
+	await(t, "all to be told", func() bool {
+		l.sayAgain(t.Context())
+		l.unsaid.mu.Lock()
+		defer l.unsaid.mu.Unlock()
+		return len(l.unsaid.ends) == 0
+	})
+	places, err := raw(r).ZRangeWithScores(t.Context(), r.keys.limit(limit, "k"), 0, -1).Result()
+	check(t, err)
+	equal(t, "places", len(places), 1)
+	if late := time.UnixMicro(int64(places[0].Score)).Sub(failed); late.Abs() > time.Second { // two clocks
+		t.Errorf("counts from %s after it failed", late)
+	}
+}
+
 func TestALedgerIsBounded(t *testing.T) {
 	t.Parallel()
 	l := newLedger()
