@@ -128,6 +128,37 @@ func TestAFailureThatIsToldLateIsAsOldAsItIs(t *testing.T) {
 	}
 }
 
+// Its memory is full, and it takes no more entries: what counts still does, and
+// what it has lost is told to it again.
+func TestALimitCountsInAFullRedis(t *testing.T) {
+	t.Parallel()
+	_, where := own(t)
+	a, b := NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil)
+	limit, failures := limitOf(3, time.Hour), failuresOf(3, time.Hour)
+	take(t, a, limit, "k", 1)
+	fail(t, a, failures, "k")
+	for option, value := range map[string]string{"maxmemory-policy": "noeviction", "maxmemory": "1"} {
+		check(t, raw(a.redis).ConfigSet(t.Context(), option, value).Err())
+	}
+	for left := 1; left >= 0; left-- {
+		a.redis.trust.raise()
+		v := take(t, a, limit, "k", 1)
+		equal(t, "local", v.Local, false)
+		equal(t, "left", v.Left, left)
+		attempt, v, err := a.Begin(t.Context(), failures, "k")
+		check(t, err)
+		equal(t, "failures: local", v.Local, false)
+		equal(t, "failures: left", v.Left, left)
+		attempt.End(t.Context(), true)
+	}
+	equal(t, "another node's", take(t, b, limit, "k", 1).Allowed, false)
+	_, v, err := b.Begin(t.Context(), failures, "k")
+	check(t, err)
+	equal(t, "another node's failures", v.Allowed, false)
+	check(t, b.Reset(t.Context(), failures, "k"))
+	await(t, "the reset", func() bool { return held(t, a, failures, "k") == talk.Holding{} })
+}
+
 func TestALedgerIsBounded(t *testing.T) {
 	t.Parallel()
 	l := newLedger()

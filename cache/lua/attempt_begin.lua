@@ -20,13 +20,16 @@ local window, limit, patience = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(A
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+-- First, since a full Redis lets a script add only once it has done what takes memory away.
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - window))
 for i = 6, #ARGV, 2 do
-  redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', now - ARGV[i + 1]), ARGV[i])
+  if ARGV[i + 1] - window < 0 then
+    redis.call('ZADD', KEYS[1], 'NX', string.format('%.0f', now - ARGV[i + 1]), ARGV[i])
+  end
   if string.sub(ARGV[i], 1, 2) == 'f:' then
     redis.call('ZREM', KEYS[1], 'p:' .. string.sub(ARGV[i], 3))
   end
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - window))
 
 local held = redis.call('ZCARD', KEYS[1])
 if held < limit or redis.call('ZSCORE', KEYS[1], 'p:' .. ARGV[5]) then -- sent again, it may be one of those that fill it

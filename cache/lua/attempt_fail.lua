@@ -7,7 +7,7 @@
 --   ARGV[3]  age  µs: how long ago it failed, rather too short than too long
 --
 -- Returns how many places are held.
-redis.call('ZREM', KEYS[1], 'p:' .. ARGV[1])
+redis.call('ZREM', KEYS[1], 'p:' .. ARGV[1]) -- first, as in attempt_begin
 local time = redis.call('TIME')
 -- LT: a server that stood still does late what it was asked first, and dates it so; of all it was told the earliest is right.
 redis.call('ZADD', KEYS[1], 'LT', string.format('%.0f', time[1] * 1000000 + time[2] - ARGV[3]), 'f:' .. ARGV[1])

@@ -11,7 +11,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 local at = math.max(now, (last[2] or 0) + 1)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[2])) -- first, as in attempt_begin
 redis.call('ZADD', KEYS[1], string.format('%.0f', at), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[2]))
 redis.call('PEXPIRE', KEYS[1], math.floor(ARGV[2] / 1000))
 return at
