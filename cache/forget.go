@@ -25,16 +25,23 @@ type dirty struct {
 	mu     sync.Mutex
 	count  uint64
 	marks  map[talk.Key]uint64 // not unlinked; the number tells a later failure from an earlier
-	recent map[talk.Key]struct{}
-	older  map[talk.Key]struct{} // recent, one minute before
-	turn   time.Time             // when recent began
-	flood  bool                  // too many to remember in recent
+	recent minute
+	older  minute    // recent, one minute before
+	turn   time.Time // when recent began
 
 	size atomic.Int64 // of marks, for those who only want to know that there are none
 }
 
+// minute is what was unlinked in one.
+type minute struct {
+	keys  map[talk.Key]struct{}
+	flood bool // they were too many to remember
+}
+
+func newMinute() minute { return minute{keys: map[talk.Key]struct{}{}} }
+
 func newDirty() *dirty {
-	return &dirty{marks: map[talk.Key]uint64{}, recent: map[talk.Key]struct{}{}}
+	return &dirty{marks: map[talk.Key]uint64{}, recent: newMinute()}
 }
 
 func (d *dirty) has(key talk.Key) bool {
@@ -96,15 +103,14 @@ func (d *dirty) remember(keys []talk.Key, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if now.Sub(d.turn) > recentLasts {
-		d.older, d.recent, d.turn = d.recent, map[talk.Key]struct{}{}, now
-		d.flood = false
+		d.older, d.recent, d.turn = d.recent, newMinute(), now
 	}
-	if len(d.recent)+len(keys) > mostRecent {
-		d.flood = true
+	if len(d.recent.keys)+len(keys) > mostRecent {
+		d.recent.flood = true
 		return
 	}
 	for _, key := range keys {
-		d.recent[key] = struct{}{}
+		d.recent.keys[key] = struct{}{}
 	}
 }
 
@@ -113,12 +119,13 @@ func (d *dirty) remember(keys []talk.Key, now time.Time) {
 func (d *dirty) lately() (keys []talk.Key, flood bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, set := range []map[talk.Key]struct{}{d.recent, d.older} {
-		for key := range set {
+	for _, part := range []minute{d.recent, d.older} {
+		for key := range part.keys {
 			keys = append(keys, key)
 		}
+		flood = flood || part.flood
 	}
-	return keys, d.flood
+	return keys, flood
 }
 
 // Forget unlinks the entries of keys, with any lease on them, and tells the
