@@ -31,6 +31,8 @@ type personalSource struct {
 	detach     func(live.Parting)
 	back       time.Duration // after how long the caller was asked to come back
 	ended      bool          // the caller's own session
+	leaving    bool          // it has, and only the event that says why is still awaited
+	left       []*live.Told  // what arrived, from what could not be told on
 }
 
 // first is the state, or what was missed since the cursor.
@@ -241,7 +243,7 @@ func (s *personalSource) next(ctx, quiet context.Context) ([]any, error) {
 }
 
 func (s *personalSource) handle(ctx context.Context, arrived []*live.Told) (batch []any, err error) {
-	for _, told := range arrived {
+	for i, told := range arrived {
 		before := s.at
 		switch {
 		case told.Topic == talk.UserTopic(s.caller.UserID):
@@ -250,7 +252,7 @@ func (s *personalSource) handle(ctx context.Context, arrived []*live.Told) (batc
 			err = s.theirs(ctx, &batch, told)
 		}
 		if err != nil {
-			s.at = before // it was not told, so that the cursor to come back with stays before it
+			s.at, s.left = before, arrived[i:] // it was not told, so that the cursor to come back with stays before it
 			return batch, err
 		}
 		if err := s.end(); err != nil {
@@ -292,8 +294,15 @@ func (s *personalSource) theirs(ctx context.Context, batch *[]any, told *live.To
 	return s.append(batch, told)
 }
 
-// again sends the state, of where the caller is now.
+// again sends the state, of where the caller is now. Who leaves is nowhere, so
+// that who comes back is told of it; and what is lost is left to be asked for.
 func (s *personalSource) again(ctx context.Context, batch *[]any, reason freev1.SnapshotReason) error {
+	switch {
+	case s.leaving && reason == freev1.SnapshotReason_SNAPSHOT_REASON_HEALED:
+		return talk.ErrSessionRevoked
+	case s.leaving:
+		return s.enter(ctx, "")
+	}
 	now, err := s.settle(ctx)
 	if err == nil {
 		*batch = append(*batch, s.snapshot(now, reason))
@@ -316,15 +325,15 @@ func (s *personalSource) goAway(after time.Duration) any {
 }
 
 // farewell waits for the event that says that the caller's session has ended:
-// nodes know of it before the event is here.
+// nodes know of it before the event is here. Where it is here, it may have come
+// with one that could not be told: who sat somewhere has moved before.
 func (s *personalSource) farewell(ctx context.Context) []any {
-	var all []any
-	for !s.ended && s.queue.listener != nil {
-		batch, err := s.next(ctx, ctx)
+	s.leaving = true
+	all, err := s.handle(ctx, s.left)
+	for err == nil && !s.ended && s.queue.listener != nil {
+		var batch []any
+		batch, err = s.next(ctx, ctx)
 		all = append(all, batch...)
-		if err != nil {
-			break
-		}
 	}
 	s.ended = true // whether the event came or not
 	return all
