@@ -236,7 +236,7 @@ func (s *lobbySource) next(_, quiet context.Context) ([]any, error) {
 		}
 		changes, mark, kept := s.watch.Take()
 		if !kept {
-			return nil, talk.ErrSlowConsumer.After(retryDefault)
+			return nil, talk.ErrSlowConsumer.After(comeBack())
 		}
 		var batch []any
 		for _, c := range changes {

@@ -62,7 +62,7 @@ func (q *queue) next(ctx, quiet context.Context, handle func(context.Context, []
 		arrived, kept := q.listener.Take(q.spare)
 		q.spare = arrived
 		if !kept {
-			return nil, talk.ErrSlowConsumer.After(retryDefault)
+			return nil, talk.ErrSlowConsumer.After(comeBack())
 		}
 		batch, err := handle(ctx, arrived)
 		if len(batch) > 0 || err != nil {

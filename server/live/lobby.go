@@ -65,7 +65,7 @@ func (l *Lobby) Reset(rooms []talk.Room, mark talk.Mark) {
 	}
 	l.mark = mark
 	for w := range l.watches {
-		w.push(l.mark, Change{Kind: Healed})
+		w.heal(l.mark)
 	}
 }
 
@@ -109,7 +109,7 @@ func (l *Lobby) apply(room *talk.Room) {
 	}
 	for w := range l.watches {
 		if old != nil && w.filter.finds(old) || fresh != nil && w.filter.finds(fresh) {
-			w.push(l.mark, change)
+			w.push(l.mark, change, len(l.rooms))
 		}
 	}
 }

@@ -168,14 +168,74 @@ func TestWatchingGivesTheList(t *testing.T) {
 	}
 }
 
+// Rooms are state: who is behind is told once of each, what it is now, however
+// many have changed at once; and nothing is missed by who goes on from the mark.
+func TestWhatWaitsIsOneChangeOfEachRoom(t *testing.T) {
+	t.Parallel()
+	lobby := live.NewLobby()
+	rooms := make([]talk.Room, 1000)
+	for i := range rooms {
+		rooms[i] = talk.Room{ID: talk.RoomID(fmt.Sprint(i)), Level: talk.LevelBeginner, Version: 1}
+	}
+	lobby.Apply(rooms[:300], &talk.Mark{ID: 1})
+	_, _, watch := lobby.Watch(live.Filter{Level: talk.LevelBeginner})
+	defer watch.Close()
+	for version := range int64(10) {
+		for i := range rooms {
+			rooms[i].Version, rooms[i].ParticipantCount = version+2, int(version)
+		}
+		lobby.Apply(rooms, &talk.Mark{ID: version + 2})
+	}
+	rooms[0].Version, rooms[0].ClosedAt = 20, opened     // was there
+	rooms[300].Version, rooms[300].ClosedAt = 20, opened // was not
+	rooms[301].Version, rooms[301].Level = 20, talk.LevelAdvanced
+	lobby.Apply(rooms, &talk.Mark{ID: 20})
+	changes, mark, kept := watch.Take()
+	if !kept || len(changes) != len(rooms) || mark.ID != 20 {
+		t.Fatalf("kept %v, %d changes up to %v", kept, len(changes), mark)
+	}
+	kinds := map[talk.RoomID]live.ChangeKind{"0": live.Closed, "1": live.Updated, "299": live.Updated, "300": live.Closed, "301": live.Updated, "302": live.Created}
+	for i, c := range changes {
+		if !reflect.DeepEqual(c.Room, rooms[i]) {
+			t.Fatalf("change %d is of %+v, want %+v", i, c.Room, rooms[i])
+		}
+		if want := kinds[c.Room.ID]; want != 0 && c.Kind != want {
+			t.Errorf("room %s is told of by %v, want %v", c.Room.ID, c.Kind, want)
+		}
+	}
+	rooms[5].Version = 21
+	lobby.Apply(rooms[:10], &talk.Mark{ID: 21})
+	if changes, mark, _ := watch.Take(); len(changes) != 1 || changes[0].Room.Version != 21 || mark.ID != 21 {
+		t.Errorf("then %d changes, up to %v", len(changes), mark)
+	}
+	if mark, all := watch.Rest(); !all || mark.ID != 21 {
+		t.Errorf("all is taken: %v, up to %v", all, mark)
+	}
+}
+
+// Whatever waits is moot where the lobby begins anew.
+func TestALobbyThatBeginsAnewIsAllThatWaits(t *testing.T) {
+	t.Parallel()
+	lobby := live.NewLobby()
+	_, _, watch := lobby.Watch(live.Filter{})
+	defer watch.Close()
+	lobby.Apply([]talk.Room{{ID: "1", Version: 1}}, nil)
+	lobby.Reset(nil, talk.Mark{ID: 5})
+	lobby.Apply([]talk.Room{{ID: "1", Version: 2}}, &talk.Mark{ID: 6})
+	if changes, _, kept := watch.Take(); !kept || len(changes) != 2 || changes[0].Kind != live.Healed {
+		t.Errorf("%v, %v", kept, changes)
+	}
+}
+
 // Who does not take what they watch is cut off; a lobby that begins anew says so.
 func TestWatchesEnd(t *testing.T) {
 	t.Parallel()
 	lobby := live.NewLobby()
 	_, _, slow := lobby.Watch(live.Filter{})
 	defer slow.Close()
-	for version := range int64(300) {
-		lobby.Apply([]talk.Room{{ID: "1", Version: version + 1}}, nil)
+	for i := range 2000 {
+		id := talk.RoomID(fmt.Sprint(i))
+		lobby.Apply([]talk.Room{{ID: id, Version: 1}, {ID: id, Version: 2, ClosedAt: opened}}, nil)
 	}
 	if changes, _, kept := slow.Take(); kept || len(changes) > 0 {
 		t.Errorf("kept %v, %d changes", kept, len(changes))

@@ -24,14 +24,16 @@ type Change struct {
 	Room talk.Room
 }
 
-// Watch hears what happens to the rooms of a filter. One goroutine takes from
-// it.
+// Watch hears what happens to the rooms of a filter. What waits is one change
+// of each room, the newest: rooms are state, so that who is slow misses what
+// was in between and no more. One goroutine takes from it.
 type Watch struct {
 	lobby  *Lobby
 	filter Filter
 
 	mu       sync.Mutex
 	queue    []Change
+	places   map[talk.RoomID]int // in the queue
 	mark     talk.Mark
 	overflow bool
 	arrived  chan struct{}
@@ -64,16 +66,54 @@ func (w *Watch) Close() {
 	delete(w.lobby.watches, w)
 }
 
-func (w *Watch) push(mark talk.Mark, c Change) {
+// closedMost is how many closed rooms wait for one watch, besides one change of
+// each that is open: more than one read of the tail brings.
+const closedMost = tailPage + queueMost
+
+// push has a change wait, where open is how many rooms are.
+func (w *Watch) push(mark talk.Mark, c Change, open int) {
 	w.mu.Lock()
-	switch {
-	case w.overflow:
-	case len(w.queue) >= queueMost:
-		w.overflow, w.queue = true, nil
-	default:
-		w.queue, w.mark = append(w.queue, c), mark
+	if !w.overflow {
+		w.keep(c)
+		w.mark = mark
+	}
+	if len(w.queue) > open+closedMost {
+		w.overflow, w.queue, w.places = true, nil, nil
 	}
 	w.mu.Unlock()
+	w.wake()
+}
+
+// keep puts a change in the place of the one that waits for its room. A room
+// that waits as created and is closed is kept too: whoever resumed may have been
+// told of it by the table.
+func (w *Watch) keep(c Change) {
+	place, waits := w.places[c.Room.ID]
+	if !waits {
+		if w.places == nil {
+			w.places = map[talk.RoomID]int{}
+		}
+		w.places[c.Room.ID] = len(w.queue)
+		w.queue = append(w.queue, c)
+		return
+	}
+	if w.queue[place].Kind == Created && c.Kind == Updated && w.filter.Finds(c.Room) {
+		c.Kind = Created
+	}
+	w.queue[place] = c
+}
+
+// heal has the watch begin again, whatever waits.
+func (w *Watch) heal(mark talk.Mark) {
+	w.mu.Lock()
+	if !w.overflow {
+		w.queue, w.places, w.mark = []Change{{Kind: Healed}}, nil, mark
+	}
+	w.mu.Unlock()
+	w.wake()
+}
+
+func (w *Watch) wake() {
 	select {
 	case w.arrived <- struct{}{}:
 	default:
@@ -95,13 +135,13 @@ func (w *Watch) Rest() (talk.Mark, bool) {
 	return w.mark, len(w.queue) == 0 && !w.overflow
 }
 
-// Take returns all changes that arrived, and the mark up to which they are
-// everything; false where more arrived than a queue holds. It does not wait.
+// Take returns all changes that wait, and the mark up to which they are
+// everything; false where more waited than may. It does not wait.
 func (w *Watch) Take() ([]Change, talk.Mark, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	taken := w.queue
-	w.queue = nil
+	w.queue, w.places = nil, nil
 	return taken, w.mark, !w.overflow
 }
 
