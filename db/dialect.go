@@ -56,6 +56,8 @@ type dialect interface {
 	floorQuery() string
 	// forgetting deletes events and raises the floor, and counts into gone.
 	forgetting(before time.Time, gone *[]countRow) []query
+	// renumbering gives numbers of this cluster to events that came here in a dump.
+	renumbering() []query
 	// alone makes a transaction the only one that migrates.
 	alone() []query
 	// chaining makes a transaction the only one that adds to the audit log.
@@ -176,6 +178,7 @@ func (p *postgresDialect) forgetting(before time.Time, gone *[]countRow) []query
 			DELETE FROM events
 			WHERE published
 			  AND at < ?
+			  AND xid < pg_snapshot_xmin(pg_current_snapshot()) -- or who begins at the head began below the floor
 			RETURNING xid, id
 		), raised AS (
 			UPDATE history
@@ -184,6 +187,22 @@ func (p *postgresDialect) forgetting(before time.Time, gone *[]countRow) []query
 			WHERE (last.xid, last.id) > (floor_tx, floor_id)
 		)
 		SELECT count(*) AS count FROM gone`, at(before)), gone}}
+}
+
+// A cluster's own events and floor are behind the next transaction id, always:
+// what is not was numbered by another one, and would be unsettled, and out of
+// reach of the head, until this one has counted as far.
+func (p *postgresDialect) renumbering() []query {
+	return []query{
+		{sql: `
+			UPDATE events
+			SET xid = pg_current_xact_id()
+			WHERE EXISTS (SELECT FROM events WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))`},
+		{sql: `
+			UPDATE history
+			SET floor_tx = '0', floor_id = 0
+			WHERE floor_tx >= pg_snapshot_xmax(pg_current_snapshot())`},
+	}
 }
 
 // The number is this project's among advisory locks, and means nothing else.
@@ -347,6 +366,7 @@ func (l *sqliteDialect) migrations() string             { return "migrations/sql
 func (l *sqliteDialect) locking() string                { return "" } // the one writer has everything locked
 func (l *sqliteDialect) alone() []query                 { return nil }
 func (l *sqliteDialect) chaining() []query              { return nil } // likewise
+func (l *sqliteDialect) renumbering() []query           { return nil } // ids are in the file
 
 func (l *sqliteDialect) hexed(column string) string { return "hex(" + column + ")" }
 
@@ -365,7 +385,7 @@ func (l *sqliteDialect) order(after talk.Mark) (tx, settled, where string) {
 }
 
 func (l *sqliteDialect) headQuery() string {
-	return "SELECT 0 AS tx, COALESCE(max(id), 0) AS id FROM events"
+	return "SELECT 0 AS tx, max(floor_id, COALESCE((SELECT max(id) FROM events), 0)) AS id FROM history"
 }
 
 func (l *sqliteDialect) historyQuery() string { return "SELECT id FROM history" }
@@ -388,11 +408,12 @@ func (l *sqliteDialect) begin(ctx context.Context) (transaction, error) {
 	if err != nil {
 		return nil, err
 	}
+	tx := &sqliteTransaction{db: l.write, conn: conn, open: true}
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-		_ = conn.Close()
+		tx.end() // where ctx ended, the driver says so even if the statement ran
 		return nil, err
 	}
-	return &sqliteTransaction{db: l.write, conn: conn, open: true}, nil
+	return tx, nil
 }
 
 type sqliteTransaction struct {
@@ -425,12 +446,10 @@ func (t *sqliteTransaction) commit(ctx context.Context, batch ...query) error {
 }
 
 // end rolls back by hand: a COMMIT that a deferred constraint refused leaves
-// the transaction open.
+// the transaction open. A ROLLBACK waits for no lock, and must not be given up.
 func (t *sqliteTransaction) end() {
 	if t.open {
-		ctx, cancel := context.WithTimeout(context.Background(), endIn)
-		defer cancel()
-		_, _ = t.conn.ExecContext(ctx, "ROLLBACK")
+		_, _ = t.conn.ExecContext(context.Background(), "ROLLBACK")
 	}
 	_ = t.conn.Close()
 }

@@ -3,6 +3,7 @@ package db_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -187,14 +188,7 @@ func (p *past) states(t *testing.T) {
 // forgets checks that who reads from before what was deleted is told so.
 func (p *past) forgets(t *testing.T, head talk.Mark, events []talk.Logged) {
 	t.Helper()
-	unpublished, err := p.Unpublished(t.Context(), 0, p.clock.Now().Add(time.Hour), 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ids []int64
-	for _, row := range unpublished {
-		ids = append(ids, row.ID)
-	}
+	ids := p.untold()
 	if err := p.Published(t.Context(), ids[:len(ids)-1]); err != nil { // the last is not told yet
 		t.Fatal(err)
 	}
@@ -243,6 +237,87 @@ func TestHistoryOutOfOrder(t *testing.T) {
 	if seen = p.settled(head, 5); seen[0].Topic != "room:early" {
 		t.Errorf("then %+v", seen)
 	}
+}
+
+// A dump carries the numbers of the cluster that it was taken from, and a new
+// cluster begins to count: the history is whole there nevertheless.
+func TestHistoryOfAnotherCluster(t *testing.T) {
+	t.Parallel()
+	p := newPast(t, testenv.Postgres(t))
+	p.sway()
+	for _, statement := range []string{
+		"UPDATE events SET published = TRUE WHERE id <= (SELECT min(id) FROM events)",
+		"UPDATE events SET xid = CAST(CAST(CAST(CAST(xid AS text) AS bigint) + 1000000 AS text) AS xid8)",
+		"UPDATE history SET floor_tx = (SELECT min(xid) FROM events)",
+	} {
+		if _, err := p.DB().DB.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.sway() // a node of a version before began here
+	all, untold := count(t, p.Store, "SELECT count(*) FROM events"), p.untold()
+	p.migrate()
+	p.head()
+	events := p.settled(talk.Mark{}, all)
+	for i := range events[1:] {
+		if events[i].Mark.ID >= events[i+1].Mark.ID {
+			t.Errorf("%v comes before %v", events[i].Mark, events[i+1].Mark)
+		}
+	}
+	if left := p.untold(); len(left) != all-1 || !slices.Equal(left, untold) {
+		t.Errorf("unpublished were %v, and are %v", untold, left)
+	}
+	p.migrate()
+	p.numbered(events)
+}
+
+// Nodes start beside others, which write meanwhile.
+func TestMigrateLeavesItsOwnClustersNumbers(t *testing.T) {
+	t.Parallel()
+	p := newPast(t, testenv.Postgres(t))
+	early, err := p.DB().BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := early.ExecContext(t.Context(), "SELECT pg_current_xact_id()"); err != nil {
+		t.Fatal(err)
+	}
+	p.sway()
+	events := p.after(talk.Mark{})
+	p.migrate()
+	p.numbered(events)
+	if err := early.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *past) migrate() {
+	p.t.Helper()
+	if _, err := p.Migrate(p.t.Context(), db.Up); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// numbered checks that the history is these events, by the same numbers.
+func (p *past) numbered(events []talk.Logged) {
+	p.t.Helper()
+	same := func(a, b talk.Logged) bool { return a.Mark == b.Mark }
+	if now := p.after(talk.Mark{}); !slices.EqualFunc(now, events, same) {
+		p.t.Errorf("events were %v, and are %v", events, now)
+	}
+}
+
+// untold is what is not published yet.
+func (p *past) untold() (ids []int64) {
+	p.t.Helper()
+	rows, err := p.Unpublished(p.t.Context(), 0, p.clock.Now().Add(time.Hour), 1000)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, row := range rows {
+		ids = append(ids, row.ID)
+	}
+	return ids
 }
 
 // E1 at its root: with many writers at once, a reader that goes on from what is

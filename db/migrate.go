@@ -42,7 +42,8 @@ type migrationRow struct {
 }
 
 // Migrate brings the schema there, all or nothing, and lists the migrations as
-// they are then. Processes that start at once wait for each other.
+// they are then. Up makes the history of a restored dump readable as well.
+// Processes that start at once wait for each other.
 func (s *Store) Migrate(ctx context.Context, where Direction) ([]Migration, error) {
 	names, err := s.migrationNames()
 	if err != nil {
@@ -106,6 +107,7 @@ func (s *Store) migrate(ctx context.Context, tx transaction, where Direction, li
 				return nil, err
 			}
 		}
+		return list, tx.run(ctx, s.renumbering()...)
 	case Down:
 		for i := len(list) - 1; i >= 0; i-- {
 			if list[i].AppliedAt.IsZero() {
