@@ -3,6 +3,8 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -366,6 +368,86 @@ func TestC1_what_a_full_redis_does_not_take_is_near(t *testing.T) {
 	check(t, writer.Forget(t.Context(), roomA))
 	pass(t, beatLasts)
 	equal(t, "read after a second", get(t, c, roomA), 2)
+}
+
+// A Redis whose memory is full is there: what it has no room for is not kept in it,
+// and what is near stays so.
+func TestAFullRedisIsUsed(t *testing.T) {
+	t.Parallel()
+	for name, press := range map[string]func(brimful, *testing.T){
+		"while what it does not have is read": brimful.read,
+		"while sessions are used":             brimful.touch,
+		"that was not when a load began":      brimful.fill,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, where := own(t)
+			f := brimful{where.openNear(t), newNumbers()}
+			f.world.set(roomNear, 1)
+			c := f.world.cache(f.redis)
+			untilNear(t, f.redis, c, roomNear)
+			key := nearKey{c.kind, "near"}
+			kept, began := f.redis.near.get(key), time.Now()
+			check(t, raw(f.redis).ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err())
+			f.limit(t, "1")
+			press(f, t)
+			equal(t, "failed", f.redis.cache.breaker.failedSince(began), false)
+			equal(t, "used", f.redis.Usable(), true)
+			equal(t, "near as before", f.redis.near.get(key) == kept, true)
+		})
+	}
+}
+
+// brimful is a node with a Redis that has no memory left.
+type brimful struct {
+	redis *Redis
+	world *numbers
+}
+
+func (f brimful) limit(t *testing.T, bytes string) {
+	t.Helper()
+	if err := raw(f.redis).ConfigSet(t.Context(), "maxmemory", bytes).Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// read has a crowd read what there is not.
+func (f brimful) read(t *testing.T) {
+	c, end := f.world.cache(f.redis), time.Now().Add(time.Second)
+	var all sync.WaitGroup
+	for reader := range 64 {
+		all.Go(func() {
+			for i := 0; time.Now().Before(end); i++ {
+				_, ok, err := c.Get(t.Context(), talk.Key(fmt.Sprintf("room:%d-%d", reader, i)))
+				if err != nil || ok || !f.redis.Usable() {
+					t.Errorf("read %t, %v; redis is used: %t", ok, err, f.redis.Usable())
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (f brimful) touch(t *testing.T) {
+	sessions := NewSessions(f.redis)
+	for range 2 * breakAfter {
+		if err := sessions.Touch(t.Context(), []talk.SessionUse{{ID: "s", At: time.Now()}}); err != nil {
+			t.Errorf("noted: %v", err)
+		}
+	}
+	used, err := sessions.Used(t.Context(), []talk.SessionID{"s"})
+	check(t, err)
+	equal(t, "noted", len(used), 0)
+}
+
+// fill loads what it has the lease of.
+func (f brimful) fill(t *testing.T) {
+	f.limit(t, "0")
+	f.world.set(roomA, 2)
+	f.world.after = func([]talk.Key) { f.limit(t, "1") }
+	equal(t, "loaded", get(t, f.world.cache(f.redis), roomA), 2)
+	equal(t, "loads", f.world.loads.Load(), 2)
 }
 
 func TestFlushed(t *testing.T) {

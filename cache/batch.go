@@ -24,6 +24,9 @@ type call struct {
 	// item is what the script does one of many of: calls that differ in nothing
 	// else are one command, which answers for each. Nil where it does not.
 	item []any
+	// optional is what a Redis whose memory is full may refuse, and is not away by
+	// that: it reads and forgets as before.
+	optional bool
 
 	reply   *redis.Cmd
 	numbers []int64 // the answer of a script of several keys
@@ -41,6 +44,12 @@ func (c *call) of(item ...any) *call {
 	return c
 }
 
+// ifSpace makes it a call that costs speed alone where Redis has no memory for it.
+func (c *call) ifSpace() *call {
+	c.optional = true
+	return c
+}
+
 // err is how Redis answered this call: nil, redis.Nil, an answer about the
 // command, or something that wraps errAway.
 func (c *call) err() error {
@@ -48,7 +57,7 @@ func (c *call) err() error {
 		return errAway
 	}
 	err := c.reply.Err()
-	if isFailure(err) {
+	if isFailure(err) && !(c.optional && isFull(err)) {
 		return errors.Join(errAway, err)
 	}
 	return err

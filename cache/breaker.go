@@ -209,6 +209,9 @@ func answers(err error, word string) bool {
 	return errors.As(err, &answer) && strings.HasPrefix(answer.Error(), word)
 }
 
+// isFull reports whether a server had no memory for a command.
+func isFull(err error) bool { return answers(err, "OOM") }
+
 // isWrongType reports whether a key held another type than a command or a
 // script expects. (Some servers put words of their own before it.)
 func isWrongType(err error) bool {

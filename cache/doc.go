@@ -143,7 +143,9 @@
 //     to Redis when it is back, and ends of attempts that it did not hear.
 //   - free2talk_degraded{role} is 1, and the log says so once.
 //
-// A Redis that answers but cannot serve (a replica, loading, out of memory,
-// without a master) counts as gone. A value of the wrong type or shape is a
+// A Redis that answers but cannot serve (a replica, loading, without a master)
+// counts as gone. So does one whose memory is full, for who must write there; the
+// cache is read and forgotten as before, and what there is no memory for, an entry
+// or a note on a session, is not in it. A value of the wrong type or shape is a
 // miss, counted, and unlinked.
 package cache

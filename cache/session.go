@@ -16,12 +16,13 @@ type Sessions struct{ redis *Redis }
 // NewSessions returns the sessions that r knows of.
 func NewSessions(r *Redis) *Sessions { return &Sessions{redis: r} }
 
-// Touch notes uses, where nothing newer is noted, in one round trip.
+// Touch notes uses, where nothing newer is noted and there is memory for it, in
+// one round trip.
 func (s *Sessions) Touch(ctx context.Context, uses []talk.SessionUse) error {
 	calls := make([]*call, len(uses))
 	for i, use := range uses {
 		calls[i] = scriptTouch.run(s.redis.keys.session(use.ID), use.At.UnixMicro(), use.IP, use.UserAgent,
-			use.Generation, jitter(sessionTTL).Milliseconds())
+			use.Generation, jitter(sessionTTL).Milliseconds()).ifSpace()
 	}
 	if len(calls) == 0 {
 		return nil

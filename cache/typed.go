@@ -233,7 +233,7 @@ func (f *fetch[T]) ask(keys []talk.Key) (waiting []talk.Key) {
 	calls := make([]*call, len(keys))
 	for i, key := range keys {
 		leases[i] = newLease()
-		calls[i] = command("set", f.redis.keys.entry(key), leases[i], "nx", "get", "px", jitter(leaseTTL).Milliseconds())
+		calls[i] = command("set", f.redis.keys.entry(key), leases[i], "nx", "get", "px", jitter(leaseTTL).Milliseconds()).ifSpace()
 	}
 	_ = f.redis.cache.do(f.ctx, calls...) // each call knows
 	for i, key := range keys {
@@ -255,7 +255,7 @@ func (f *fetch[T]) sort(key talk.Key, lease string, c *call) (waiting bool) {
 		f.leases[key] = lease
 		f.stats.miss.count(f.ctx)
 		return false
-	case errors.Is(err, errAway):
+	case errors.Is(err, errAway), isFull(err):
 		f.stats.err.count(f.ctx)
 		f.through = append(f.through, key)
 		return false
@@ -326,14 +326,14 @@ func (f *fetch[T]) store(key talk.Key, lease string, loaded map[talk.Key]T, err 
 	}
 	value, ok := loaded[key]
 	if !ok {
-		return scriptFill.run(name, lease, absent(lease), absence().Milliseconds())
+		return scriptFill.run(name, lease, absent(lease), absence().Milliseconds()).ifSpace()
 	}
 	payload, e := f.codec.Encode(value)
 	if e != nil {
 		f.stats.unreadable(f.ctx, "encode")
 		return scriptRelease.run(name, lease)
 	}
-	return scriptFill.run(name, lease, filled(lease, f.kind, payload), jitter(f.row.ttl).Milliseconds())
+	return scriptFill.run(name, lease, filled(lease, f.kind, payload), jitter(f.row.ttl).Milliseconds()).ifSpace()
 }
 
 // readThrough loads what Redis cannot be asked for, or takes no lease for, as
