@@ -48,7 +48,8 @@ type heldWriter struct {
 
 var heldBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// keptBuffer is how large a buffer is kept for others.
+// keptBuffer is how large a buffer is kept for others, and how much is enough
+// for one write: who takes that within writeWithin does read.
 const keptBuffer = 64 << 10
 
 // chunkHead is the room for a chunk's size and the line's end.
@@ -116,6 +117,9 @@ func (w *heldWriter) hold() {
 		b.Write(make([]byte, chunkHead))
 	}
 }
+
+// full reports whether what is held is enough for one write.
+func (w *heldWriter) full() bool { return w.held.Len() >= keptBuffer }
 
 // envelope writes a frame as Connect and gRPC do, without compression: no
 // flags, the length, the message.

@@ -105,22 +105,28 @@ func (s *lobbySource) begin() []talk.Room {
 	return rooms
 }
 
-// snapshot is in as many messages as it takes; only the last has a cursor.
-func (s *lobbySource) snapshot(rooms []talk.Room, reason freev1.SnapshotReason) (batch []any) {
-	for {
-		part := rooms[:min(len(rooms), snapshotRooms)]
-		rooms = rooms[len(part):]
-		res := &freev1.WatchRoomsResponse{
-			Time: s.now(),
-			Event: &freev1.WatchRoomsResponse_Snapshot{Snapshot: &freev1.LobbySnapshot{
-				Reason: reason, Rooms: each(part, wireRoom), Last: len(rooms) == 0,
-			}},
-		}
-		batch = append(batch, res)
-		if len(rooms) == 0 {
-			res.Cursor = s.place(s.mark)
-			return batch
-		}
+// snapshot is in as many messages as it takes, each made when it is sent; only
+// the last has a cursor.
+func (s *lobbySource) snapshot(rooms []talk.Room, reason freev1.SnapshotReason) []any {
+	var batch []any
+	for len(rooms) > snapshotRooms {
+		part := rooms[:snapshotRooms]
+		rooms = rooms[snapshotRooms:]
+		batch = append(batch, later(func() any { return s.part(part, reason) }))
+	}
+	cursor := s.place(s.mark)
+	return append(batch, later(func() any {
+		res := s.part(rooms, reason)
+		res.Cursor, res.GetSnapshot().Last = cursor, true
+		return res
+	}))
+}
+
+// part is one message of a snapshot.
+func (s *lobbySource) part(rooms []talk.Room, reason freev1.SnapshotReason) *freev1.WatchRoomsResponse {
+	return &freev1.WatchRoomsResponse{
+		Time:  s.now(),
+		Event: &freev1.WatchRoomsResponse_Snapshot{Snapshot: &freev1.LobbySnapshot{Reason: reason, Rooms: each(rooms, wireRoom)}},
 	}
 }
 

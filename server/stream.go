@@ -270,12 +270,16 @@ func (on *ongoing) ending(ctx context.Context, err error) error {
 	return err
 }
 
-// sender writes what has queued up in one go.
+// sender writes what has queued up in one go, or in parts where it is much.
 type sender struct {
 	stream connect.ServerStream
 	writer *heldWriter // nil where the call did not come over HTTP
 	json   bool
 }
+
+// later is a message that is made when it is sent, so that not all of many are
+// there at once.
+type later func() any
 
 // last bounds the writing of how the stream ended, which comes after it: who
 // does not read would hold it for ever.
@@ -286,34 +290,46 @@ func (s *sender) last() {
 	}
 }
 
-// send returns an error where the other side is gone, or does not read.
+// send returns an error where the other side is gone, or does not read. Each
+// part has a time of its own: who reads much slowly does read.
 func (s *sender) send(batch ...any) error {
-	if len(batch) == 0 {
-		return nil
+	for len(batch) > 0 {
+		sent, err := s.part(batch)
+		if err != nil {
+			return err
+		}
+		batch = batch[sent:]
 	}
+	return nil
+}
+
+// part sends the next messages, until they are enough for one write, and
+// returns how many.
+func (s *sender) part(batch []any) (sent int, err error) {
 	if s.writer != nil {
 		s.writer.hold()
 	}
-	var err error
-	for _, message := range batch {
-		if err = s.one(message); err != nil {
-			break
-		}
+	for err == nil && sent < len(batch) && (s.writer == nil || !s.writer.full()) {
+		err = s.one(batch[sent])
+		sent++
 	}
 	if s.writer == nil {
-		return err
+		return sent, err
 	}
 	if released := s.writer.release(); errors.Is(released, os.ErrDeadlineExceeded) {
-		return talk.ErrSlowConsumer.Because(released)
+		return sent, talk.ErrSlowConsumer.Because(released)
 	} else if err == nil {
 		err = released
 	}
-	return err
+	return sent, err
 }
 
 // one sends a message. The first goes by Connect, which writes the head; the
 // others need no more than their envelope.
 func (s *sender) one(message any) error {
+	if made, ok := message.(later); ok {
+		message = made()
+	}
 	if s.writer == nil || !s.writer.begun {
 		return s.stream.Send(message)
 	}
