@@ -5,7 +5,7 @@ import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { reasonOf, retryAfter } from "./errors.js";
 import { type Platform, wait } from "./platform.js";
-import { backoff, expired, passing } from "./retry.js";
+import { backoff, expired, over, passing } from "./retry.js";
 import { Gap } from "./state.js";
 import type { Connection } from "./types.js";
 
@@ -28,6 +28,8 @@ export interface FollowOptions<E extends StreamEvent> {
   cursor(): string;
   /** Whether nothing comes after an event. */
   last(event: E): boolean;
+  /** Whether it needs no log-in, and so outlives the session that it was opened in. */
+  readonly everybody: boolean;
   /** Is told that another connection begins. */
   opened(): void;
   /** Takes a message. What it throws as {@link Gap} is mended by a snapshot. */
@@ -118,7 +120,7 @@ class Follower<E extends StreamEvent> {
       this.forget = true; // of another server, or of a version that is no more: the state says that it begins anew
       return 0;
     }
-    if (passing(error)) return this.failed(error);
+    if (passing(error) || (this.options.everybody && over(error))) return this.failed(error);
     throw error;
   }
 

@@ -2,7 +2,7 @@
 
 /** Platform is the browser as far as the library knows it. */
 export interface Platform {
-  /** Locks that all tabs of the origin share: Web Locks. Unset: each tab refreshes and streams for itself. */
+  /** Locks that all tabs of the origin share: Web Locks. Unset, or refused: each tab refreshes and streams for itself. */
   readonly locks?: Locks | undefined;
   /** Opens what all tabs of the origin hear: a BroadcastChannel. Unset: each tab finds out by itself. */
   readonly channel?: ((name: string) => Channel) | undefined;
@@ -31,12 +31,27 @@ export interface Channel {
   close(): void;
 }
 
+/** locked runs what only one tab may do at a time; where the browser refuses its locks, as it blocks site data, without. */
+export async function locked<T>(locks: Locks | undefined, name: string, run: () => Promise<T>): Promise<T> {
+  if (!locks) return run();
+  let given = false;
+  try {
+    return await locks.request(name, {}, () => {
+      given = true;
+      return run();
+    });
+  } catch (error) {
+    if (given) throw error;
+    return run();
+  }
+}
+
 /** browser is what there is of one. */
 export function browser(): Platform {
   const nav = globalThis.navigator as { locks?: Locks } | undefined;
   return {
     locks: nav?.locks, // none where the page did not come by a secure line
-    channel: typeof BroadcastChannel === "function" ? (name) => new BroadcastChannel(name) as unknown as Channel : undefined,
+    channel: channels(),
     storage: storage(),
     onOnline(listener) {
       if (typeof document !== "object") return () => {};
@@ -55,6 +70,16 @@ export function browser(): Platform {
     },
     random: () => Math.random(),
   };
+}
+
+/** channels opens BroadcastChannels, where there are any and the person and the browser allow them. */
+function channels(): Platform["channel"] {
+  try {
+    new BroadcastChannel("free2talk").close();
+    return (name) => new BroadcastChannel(name) as unknown as Channel;
+  } catch {
+    return undefined;
+  }
 }
 
 /** storage is localStorage, where the person and the browser allow it. */

@@ -8,7 +8,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Tokens } from "./gen/free2talk/v1/session_pb.js";
 import { Value } from "./observable.js";
-import { type Channel, type Platform, wait } from "./platform.js";
+import { type Channel, locked, type Platform, wait } from "./platform.js";
 import { over, retryDelay } from "./retry.js";
 import type { Session, SessionState } from "./types.js";
 
@@ -60,6 +60,7 @@ export interface KeeperOptions {
 export class Keeper extends Value<SessionState> implements Session {
   private held: Held | undefined;
   private flight: Promise<Held | undefined> | undefined;
+  private changed: Promise<unknown> = Promise.resolve(); // once nothing changes the cookie any more
   private readonly endedIds = new Set<string>();
   private readonly id: string;
   private readonly platform: Platform;
@@ -117,11 +118,12 @@ export class Keeper extends Value<SessionState> implements Session {
     return this.flight;
   }
 
-  /** exclusively runs what changes the cookie while no other tab does. */
+  /** exclusively runs what changes the cookie while nothing else does: in no other tab where there are locks. */
   exclusively<T>(change: () => Promise<T>): Promise<T> {
-    const { locks } = this.platform;
-    if (!locks || this.options.keep !== "cookie") return change();
-    return locks.request(this.lock, {}, change);
+    const locks = this.options.keep === "cookie" ? this.platform.locks : undefined;
+    const turn = this.changed.then(() => locked(locks, this.lock, change));
+    this.changed = turn.catch(() => {});
+    return turn;
   }
 
   /** begin takes over what the server has just given, and tells the other tabs. */
@@ -137,6 +139,18 @@ export class Keeper extends Value<SessionState> implements Session {
     if (sessionId !== this.held?.sessionId) return;
     this.drop(sessionId, ended);
     this.say({ kind: "over", sessionId, ended });
+  }
+
+  /**
+   * lost ends a session of which a stream heard that it is over. Whoever knows more says so first: within the head start
+   * another stream, and whatever changes the cookie just now, as a logout.
+   */
+  async lost(sessionId: string, ended: string, headStart: number): Promise<void> {
+    const told = new AbortController();
+    const stop = this.subscribe(() => this.sessionId !== sessionId && told.abort());
+    if (headStart > 0) await wait(this.platform, headStart, told.signal);
+    stop();
+    if (!told.signal.aborted) await this.exclusively(async () => this.end(sessionId, ended));
   }
 
   close(): void {
@@ -183,7 +197,8 @@ export class Keeper extends Value<SessionState> implements Session {
   private async others(): Promise<number> {
     const { locks } = this.platform;
     if (!locks?.query || !this.channel) return 0;
-    const { held } = await locks.query();
+    // Where it is refused, this tab is alone.
+    const { held } = await locks.query().catch(() => ({ held: [] }));
     return (held ?? []).filter((lock) => lock.name === this.tabs).length - 1;
   }
 

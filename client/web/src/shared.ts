@@ -30,6 +30,8 @@ export interface Kind<E extends StreamEvent> {
   readonly reducer: () => Reducer<E>;
   readonly open: (cursor: string, signal: AbortSignal) => AsyncIterable<E>;
   readonly last: (event: E) => boolean;
+  /** Whether it needs no log-in, and so goes on when somebody logs in or out. */
+  readonly everybody: boolean;
 }
 
 /** Word is what tabs tell each other of a stream. */
@@ -50,6 +52,9 @@ export type Word = { readonly key: string } & (
 );
 
 type Of<K extends Word["kind"]> = Extract<Word, { kind: K }>;
+
+/** givenUp says whether a lock was wanted no longer, or taken by force; of any other error, the browser refuses its locks. */
+const givenUp = (error: unknown) => (error as Error).name === "AbortError";
 
 /** Surroundings is what a stream has in common with the others of its tab. */
 export interface Surroundings {
@@ -75,6 +80,7 @@ export class Shared<E extends StreamEvent> {
   private owed = 0; // missed events that are still to come
   private readonly stopped = new AbortController();
 
+  private alone: boolean; // as there are no locks: the others neither hear of this tab nor are heard
   private attempt = new AbortController(); // at the lock
   private steal = false;
   private leading: AbortController | undefined;
@@ -96,6 +102,7 @@ export class Shared<E extends StreamEvent> {
     private readonly around: Surroundings,
   ) {
     this.state = kind.reducer();
+    this.alone = !around.locks;
     this.id = String(around.platform.random());
     around.status({ status: "connecting" });
     void this.run();
@@ -124,6 +131,7 @@ export class Shared<E extends StreamEvent> {
 
   /** hear takes what another tab posted. */
   hear(word: Word): void {
+    if (this.alone) return;
     if (word.kind === "ask") return this.asked(word);
     if (word.kind === "lead") return this.deposed(word);
     if (this.leading || (word.kind === "answer" && word.to !== this.id)) return;
@@ -149,7 +157,7 @@ export class Shared<E extends StreamEvent> {
     this.around.gone();
   }
 
-  /** run waits for the lock and leads, as often as it gets it. */
+  /** run waits for the lock and leads, as often as it gets it; where there is none, at once. */
   private async run(): Promise<void> {
     const { locks, scope } = this.around;
     if (!locks) return this.lead();
@@ -160,9 +168,11 @@ export class Shared<E extends StreamEvent> {
       this.steal = false;
       try {
         await locks.request(`${scope} ${this.key}`, options, () => this.lead());
-      } catch {
-        // Given up, to take the lock by force; or it was taken from us by force.
+      } catch (error) {
         this.leading?.abort();
+        if (givenUp(error)) continue; // to take the lock by force; or it was taken from us so
+        this.alone = true;
+        return this.lead();
       }
     }
   }
@@ -199,6 +209,7 @@ export class Shared<E extends StreamEvent> {
       renew,
       open: this.kind.open,
       last: this.kind.last,
+      everybody: this.kind.everybody,
       cursor: () => this.cursor,
       opened: () => (this.owed = 0),
       take: (event) => this.lecture(event),
@@ -392,6 +403,6 @@ export class Shared<E extends StreamEvent> {
   }
 
   private post(word: Word extends infer W ? (W extends Word ? Omit<W, "key"> : never) : never): void {
-    this.around.post({ key: this.key, ...word } as Word);
+    if (!this.alone) this.around.post({ key: this.key, ...word } as Word);
   }
 }

@@ -55,6 +55,7 @@ export class Streams {
       open: (cursor, signal) => rooms.watchRoom({ roomId, cursor }, { signal, timeoutMs: 0 }),
       last: ({ event }) =>
         event.case === "roomClosed" || (event.case === "snapshot" && event.value.room?.status === RoomStatus.CLOSED),
+      everybody: false,
     });
   }
 
@@ -67,9 +68,9 @@ export class Streams {
       reducer: () => new LobbyState(filter),
       open: (cursor, signal) => whole(rooms.watchRooms({ language, level, cursor }, { signal, timeoutMs: 0 })),
       last: () => false,
+      everybody: true,
     };
-    // Open to everybody, so it goes on when somebody logs in or out.
-    return this.iterate(`lobby ${language} ${level}`, options, kind, true);
+    return this.iterate(`lobby ${language} ${level}`, options, kind);
   }
 
   personal(options: WatchOptions = {}) {
@@ -79,6 +80,7 @@ export class Streams {
       reducer: () => new PersonalState(),
       open: (cursor, signal) => presence.connect({ cursor }, { signal, timeoutMs: 0 }),
       last: () => false,
+      everybody: false,
     });
   }
 
@@ -90,6 +92,7 @@ export class Streams {
       reducer: () => new PresenceState(),
       open: (_, signal) => presence.watchPresence({ userIds }, { signal, timeoutMs: 0 }),
       last: () => false,
+      everybody: false,
     });
   }
 
@@ -101,18 +104,19 @@ export class Streams {
   }
 
   /** iterate is one iteration each time that it is begun. */
-  private iterate<E extends StreamEvent>(name: string, options: WatchOptions, kind: Kind<E>, open = false): AsyncIterable<E> {
-    return { [Symbol.asyncIterator]: () => this.events(name, options, kind, open) };
+  private iterate<E extends StreamEvent>(name: string, options: WatchOptions, kind: Kind<E>): AsyncIterable<E> {
+    return { [Symbol.asyncIterator]: () => this.events(name, options, kind) };
   }
 
-  private async *events<E extends StreamEvent>(name: string, options: WatchOptions, kind: Kind<E>, open: boolean) {
+  private async *events<E extends StreamEvent>(name: string, options: WatchOptions, kind: Kind<E>) {
+    const { everybody } = kind;
     const { signal, release } = either(options.signal, this.closing.signal);
     try {
-      if (!open) await this.known(signal);
+      if (!everybody) await this.known(signal);
       if (signal.aborted) return;
       const { sessionId } = this.options.keeper;
-      if (!open && !sessionId) throw refusal(Code.Unauthenticated, "TOKEN_MISSING", "nobody is logged in");
-      const key = open ? name : `${name} ${sessionId}`;
+      if (!everybody && !sessionId) throw refusal(Code.Unauthenticated, "TOKEN_MISSING", "nobody is logged in");
+      const key = everybody ? name : `${name} ${sessionId}`;
       yield* this.listen(signal, options.cursor ? this.alone(kind, options.cursor) : this.together(key, kind));
     } finally {
       release();
@@ -191,6 +195,7 @@ export class Streams {
       signal: over.signal,
       open: kind.open,
       last: kind.last,
+      everybody: kind.everybody,
       cursor: () => cursor,
       opened: () => {},
       take: (event) => {

@@ -71,7 +71,10 @@ export interface Free2Talk {
    */
   watchRoom(roomId: string, options?: WatchOptions): AsyncIterable<WatchRoomResponse>;
 
-  /** Follows the lobby, as {@link watchRoom} does a room. A snapshot always comes whole. */
+  /**
+   * Follows the lobby, as {@link watchRoom} does a room. A snapshot always comes whole. Needs no log-in, and goes on when
+   * somebody logs in or out.
+   */
   watchRooms(filter?: LobbyFilter, options?: WatchOptions): AsyncIterable<WatchRoomsResponse>;
 
   /** Makes the user online for as long as any tab follows it, and brings what concerns them; see {@link watchRoom}. */

@@ -3,7 +3,7 @@
 import { create } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, type ConnectRouter, createRouterTransport } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, createRouterTransport, type HandlerContext } from "@connectrpc/connect";
 import { createFree2Talk, type Free2Talk, type Free2TalkOptions } from "@free2talk/client";
 import { type Participant, ParticipantSchema, type Room, RoomSchema } from "../src/gen/free2talk/v1/room_pb.js";
 import type { Channel, Locks, Platform } from "../src/platform.js";
@@ -11,12 +11,14 @@ import type { Channel, Locks, Platform } from "../src/platform.js";
 type Waiting = { mode: string; grant: () => void; signal: AbortSignal | undefined };
 type Holder = { mode: string; lose: (error: Error) => void };
 
-/** Without is what a browser does not have. */
-export type Without = Partial<Record<"locks" | "channel" | "storage", true>>;
+/** Without is what a browser does not have; "refused" is there, and refuses to be used, as where site data is blocked. */
+export type Without = Partial<Record<"channel" | "storage", true> & { locks: true | "refused" }>;
 
 /** Browser is what the tabs of one origin share. Its clock stands still unless a test moves it, or a tab waits. */
 export class Browser {
   readonly storage = new Map<string, string>();
+  /** How often locks were asked for that are refused. */
+  refusals = 0;
   private lost = 0;
   private readonly channels = new Map<string, Set<FakeChannel>>();
   private readonly held = new Map<string, Set<Holder>>();
@@ -32,6 +34,16 @@ export class Browser {
       request: (name, options, callback) => this.request(name, options, callback as () => unknown) as never,
       query: async () => ({ held: [...this.held].flatMap(([name, holders]) => [...holders].map(() => ({ name }))) }),
     };
+  }
+
+  /** refusing are locks as a browser has them that blocks site data. */
+  refusing(): Locks {
+    const refuse = async (): Promise<never> => {
+      // Whoever asks without end would stop everything else, this test too.
+      if (this.refusals++ > 1000) await new Promise(() => {});
+      throw new DOMException("denied in this context", "SecurityError");
+    };
+    return { request: refuse, query: refuse };
   }
 
   private async request(name: string, options: LockOptions, callback: (lock: unknown) => unknown): Promise<unknown> {
@@ -125,7 +137,8 @@ export class Tab implements Platform {
     browser: Browser,
     without: Without,
   ) {
-    this.locks = without.locks ? undefined : browser.locks();
+    const locks = without.locks === "refused" ? browser.refusing() : browser.locks();
+    this.locks = without.locks === true ? undefined : locks;
     this.channel = without.channel
       ? undefined
       : (name) => {
@@ -178,6 +191,55 @@ export class Tab implements Platform {
     const before = this.open.map((channel) => channel.postMessage);
     for (const channel of this.open) channel.postMessage = () => {};
     return () => this.open.forEach((channel, i) => (channel.postMessage = before[i] ?? channel.postMessage));
+  }
+}
+
+/** Line is one open stream, as the server has it. */
+export interface Line<E> {
+  readonly cursor: string;
+  /** The token that it was opened with; "nobody" without. */
+  readonly by: string;
+  readonly signal: AbortSignal;
+  send(event: E): void;
+  end(error?: unknown): void;
+}
+
+/** Lines are all streams of one kind that were opened. */
+export class Lines<E> {
+  readonly all: Line<E>[] = [];
+
+  /** Those that are open. */
+  get open(): Line<E>[] {
+    return this.all.filter((line) => !line.signal.aborted);
+  }
+
+  /** watch is one of them; it begins with what `first` returns, or ends with what that throws. */
+  async *watch(cursor: string, context: HandlerContext, first: () => E[]): AsyncGenerator<E> {
+    const queue: E[] = [];
+    let ending: { error?: unknown } | undefined;
+    let wake = () => {};
+    const stop = new AbortController();
+    context.signal.addEventListener("abort", () => stop.abort());
+    stop.signal.addEventListener("abort", () => wake());
+    this.all.push({
+      cursor,
+      by: context.requestHeader.get("Authorization")?.replace("Bearer ", "") ?? "nobody",
+      signal: stop.signal,
+      send: (event) => (queue.push(event), wake()),
+      end: (error) => ((ending = { error }), stop.abort()),
+    });
+    try {
+      queue.push(...first());
+      for (;;) {
+        const next = queue.shift();
+        if (next) yield next;
+        else if (ending?.error) throw ending.error;
+        else if (stop.signal.aborted) return;
+        else await new Promise<void>((resolve) => (wake = resolve));
+      }
+    } finally {
+      stop.abort();
+    }
   }
 }
 

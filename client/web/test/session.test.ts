@@ -237,6 +237,19 @@ test("without Web Locks each tab refreshes for itself", async () => {
   for (const tab of tabs) expect(tab.locks).toBeUndefined();
 });
 
+test("where locks are refused a tab logs in and refreshes by itself", async () => {
+  const browser = new Browser();
+  const tab = browser.tab({ locks: "refused", channel: true, storage: true });
+  const site = new Site(() => tab.now());
+  const app = open(tab, site.routes);
+  await login(app, "1");
+  expect(app.session.current).toEqual({ status: "authenticated", sessionId: "session 1" });
+  await tab.pass(life - 10_000);
+  expect((await app.auth.getMe({})).currentRoomId).toBe("session 1");
+  expect([site.refreshes, site.calls.at(-1)]).toEqual([1, "session 1.2"]);
+  expect(browser.refusals).toBeLessThan(10);
+});
+
 test("without Web Locks a logout still reaches the other tabs", async () => {
   const browser = new Browser();
   const tabs = [browser.tab({ locks: true }), browser.tab({ locks: true })];

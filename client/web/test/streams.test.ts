@@ -13,19 +13,12 @@ import {
 import { expect, test } from "vitest";
 import { RoomStatus } from "../src/gen/free2talk/v1/room_pb.js";
 import { WatchRoomResponseSchema } from "../src/gen/free2talk/v1/room_service_pb.js";
-import { aRoom, Browser, open, settle, somebody, type Tab, type Without, wire } from "./fakes.js";
-
-/** Line is one open stream, as the server has it. */
-interface Line {
-  readonly cursor: string;
-  readonly signal: AbortSignal;
-  send(event: WatchRoomResponse): void;
-  end(error?: unknown): void;
-}
+import { aRoom, Browser, type Line, Lines, open, settle, somebody, type Tab, type Without, wire } from "./fakes.js";
 
 /** Hall is a server with one room, whose history it keeps. */
 class Hall {
-  readonly lines: Line[] = [];
+  private readonly watching = new Lines<WatchRoomResponse>();
+  readonly lines = this.watching.all;
   readonly history: WatchRoomResponse[] = [];
   refuse: unknown;
   private version = 1n;
@@ -35,8 +28,8 @@ class Hall {
   }
 
   /** The lines that are open. */
-  get open(): Line[] {
-    return this.lines.filter((line) => !line.signal.aborted);
+  get open(): Line<WatchRoomResponse>[] {
+    return this.watching.open;
   }
 
   readonly routes = (router: ConnectRouter): void => {
@@ -45,7 +38,9 @@ class Hall {
       logout: () => ({}),
     });
     router.service(PresenceService, {});
-    router.service(RoomService, { watchRoom: (req, context) => this.watch(req.cursor, context.signal) });
+    router.service(RoomService, {
+      watchRoom: (req, context) => this.watching.watch(req.cursor, context, () => this.first(req.cursor)),
+    });
   };
 
   /** say posts a message. */
@@ -69,6 +64,7 @@ class Hall {
   }
 
   private first(cursor: string): WatchRoomResponse[] {
+    if (this.refuse) throw this.refuse;
     const at = this.history.findIndex((e) => e.cursor === cursor);
     const last = this.history.at(-1)?.cursor ?? "";
     if (at >= 0) {
@@ -81,34 +77,6 @@ class Hall {
     const reason = cursor ? SnapshotReason.CURSOR_TOO_OLD : SnapshotReason.STARTED;
     const room = aRoom("r", { version: this.version });
     return [this.event(last, { case: "snapshot", value: { reason, room, participants } })];
-  }
-
-  private async *watch(cursor: string, signal: AbortSignal): AsyncGenerator<WatchRoomResponse> {
-    const queue: WatchRoomResponse[] = [];
-    let ending: { error?: unknown } | undefined;
-    let wake = () => {};
-    const stop = new AbortController();
-    signal.addEventListener("abort", () => stop.abort());
-    const line: Line = {
-      cursor,
-      signal: stop.signal,
-      send: (event) => (queue.push(event), wake()),
-      end: (error) => ((ending = { error }), stop.abort(), wake()),
-    };
-    stop.signal.addEventListener("abort", () => wake());
-    this.lines.push(line);
-    if (this.refuse) {
-      stop.abort();
-      throw this.refuse;
-    }
-    queue.push(...this.first(cursor));
-    for (;;) {
-      const next = queue.shift();
-      if (next) yield next;
-      else if (ending?.error) throw ending.error;
-      else if (stop.signal.aborted) return;
-      else await new Promise<void>((resolve) => (wake = resolve));
-    }
   }
 }
 
@@ -349,6 +317,23 @@ test("without Web Locks each tab has a stream of its own", async () => {
   await settle();
   expect(hall.lines).toHaveLength(2);
   for (const reader of readers) expect(reader.told).toEqual(["snapshot STARTED", "one"]);
+});
+
+test("where locks are refused each tab has a stream of its own, and asks for a lock once", async () => {
+  const { hall, readers, browser } = await world(2, { locks: "refused", storage: true });
+  hall.say("one");
+  await settle();
+  expect(hall.open).toHaveLength(2);
+  for (const reader of readers) {
+    expect(reader.told).toEqual(["snapshot STARTED", "one"]);
+    expect(reader.states.at(-1)).toEqual({ status: "open" });
+  }
+  expect(browser.refusals).toBeLessThan(20);
+  got(readers, 0).stop.abort();
+  await settle();
+  hall.say("two");
+  await settle();
+  expect(got(readers, 1).told.at(-1)).toBe("two");
 });
 
 test("a second iteration in the tab begins with the state", async () => {

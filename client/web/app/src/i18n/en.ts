@@ -46,7 +46,7 @@ export const en = {
     lost: "The connection is lost. Trying again…",
     offline: "You are offline. The app goes on as soon as you are back.",
     back: "You are connected again.",
-    now: "Try now",
+    againIn: (time: string) => `Trying again in ${time}.`,
   },
 
   levels: {

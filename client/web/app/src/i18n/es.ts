@@ -44,7 +44,7 @@ export const es: Messages = {
     lost: "Se ha perdido la conexión. Intentando de nuevo…",
     offline: "No tienes conexión. La aplicación seguirá en cuanto vuelva.",
     back: "Conexión recuperada.",
-    now: "Intentar ahora",
+    againIn: (time) => `Se intentará de nuevo en ${time}.`,
   },
 
   levels: {

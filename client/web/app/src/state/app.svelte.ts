@@ -7,6 +7,7 @@ import {
   type Participant,
   PersonalState,
   reasonOf,
+  retryAfter,
   type Room,
   RoomStatus,
   type SessionState,
@@ -33,6 +34,7 @@ export interface Kick {
 
 const lingers = 60_000; // the lobby's stream, after one has turned to another page
 const again = 3_000;
+const longest = 60_000; // between attempts, where the server says nothing of when to make them
 const atOnce = 150;
 
 class App {
@@ -54,6 +56,7 @@ class App {
 
   private sessionId: string | undefined;
   private personal: AbortController | undefined;
+  private listening: Promise<void> = Promise.resolve(); // until the personal stream is over
   private lobbyStream: AbortController | undefined;
   private lobbyTimer: ReturnType<typeof setTimeout> | undefined;
   private leaving = false;
@@ -95,12 +98,12 @@ class App {
     else requestAnimationFrame(drawn);
   }
 
-  /** report puts up a note where something fails that nobody waits for. */
+  /** report puts up a note where something fails that nobody waits for. That it is over the session tells itself. */
   async report(work: Promise<unknown>): Promise<void> {
     try {
       await work;
     } catch (error) {
-      complain(error);
+      if (reasonOf(error) !== "SESSION_REVOKED") complain(error);
     }
   }
 
@@ -119,7 +122,7 @@ class App {
       await api.session.restore();
     } catch (error) {
       if (!unreachable(error)) complain(error);
-      setTimeout(() => void this.restore(), again);
+      setTimeout(() => void this.restore(), pause(error, 0));
     }
   }
 
@@ -129,16 +132,22 @@ class App {
       if (state.sessionId !== this.sessionId) await this.enter(state.sessionId);
       return;
     }
+    await this.part(state);
+  }
+
+  private async part(state: Extract<SessionState, { status: "anonymous" }>): Promise<void> {
+    const { personal } = this;
+    await this.listening; // what the personal stream says last is why
+    if (this.personal !== personal) return; // somebody has logged in meanwhile
     const was = this.sessionId !== undefined;
     this.sessionId = undefined;
-    this.personal?.abort();
     this.seat = undefined;
     this.kicks.clear();
     if (was && state.ended !== undefined) toasts.show(this.session.farewell(state));
     this.session.clear();
   }
 
-  /** begun resolves when the account that has just logged in is there. */
+  /** begun resolves when the account that has just logged in is there, or cannot be had at once. */
   async begun(): Promise<void> {
     const state = api.session.current;
     if (state.status === "authenticated" && state.sessionId !== this.sessionId) await this.enter(state.sessionId);
@@ -151,19 +160,23 @@ class App {
     this.sessionId = sessionId;
     this.personal?.abort();
     this.personal = new AbortController();
-    void this.listen(this.personal.signal);
+    this.session.settled = false;
+    this.listening = this.listen(this.personal.signal);
     this.entering = this.load(sessionId);
     return this.entering;
   }
 
-  private async load(sessionId: string): Promise<void> {
-    while (sessionId === this.sessionId) {
-      try {
-        return await this.session.load();
-      } catch (error) {
-        if (!unreachable(error)) throw error;
-        await new Promise((resolve) => setTimeout(resolve, again));
-      }
+  // Whatever it is that fails, the session is there: the question is asked until it is answered.
+  private async load(sessionId: string, failures = 0): Promise<void> {
+    if (sessionId !== this.sessionId) return;
+    try {
+      const { account } = await api.auth.getMe({});
+      if (sessionId === this.sessionId) this.session.settle(account);
+    } catch (error) {
+      if (sessionId !== this.sessionId) return;
+      const wait = pause(error, failures);
+      this.session.trouble = { error, until: Date.now() + wait };
+      setTimeout(() => void this.load(sessionId, failures + 1), wait);
     }
   }
 
@@ -176,7 +189,7 @@ class App {
       }
     } catch (error) {
       // The end of the session is told by the session itself.
-      if (!signal.aborted && reasonOf(error) !== "SESSION_REVOKED") complain(error);
+      if (!signal.aborted && api.session.current.status === "authenticated") complain(error);
     }
   }
 
@@ -309,6 +322,13 @@ class App {
     }
     this.lobbyStream = undefined;
   }
+}
+
+/** pause is how long to wait before the server is asked again. */
+function pause(error: unknown, failures: number): number {
+  const told = retryAfter(error);
+  if (told !== undefined) return Math.max(again, told);
+  return unreachable(error) ? again : Math.min(again * 2 ** failures, longest);
 }
 
 /** roomOf is the id of the room that an event is about, if it is about one. */

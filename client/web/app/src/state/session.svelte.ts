@@ -1,14 +1,21 @@
 // Who is logged in, as the page shows it.
 
 import { type Account, RevokeReason, type SessionState, type User } from "@free2talk/client";
-import { api } from "../backend";
 import { i18n } from "../i18n/index.svelte";
+
+/** Trouble is why it is not known who is logged in, and when the server is asked again, as Date.now. */
+export interface Trouble {
+  error: unknown;
+  until: number;
+}
 
 /** Me is the account that is logged in, if any. */
 export class Me {
   account = $state.raw<Account>();
   /** Whether it is known that somebody is logged in, or that nobody is. */
   settled = $state(false);
+  /** Set while that cannot be found out. */
+  trouble = $state.raw<Trouble>();
   /** Why the server ended the session, where the personal stream said so. */
   revoked: RevokeReason | undefined;
 
@@ -21,17 +28,16 @@ export class Me {
     if (this.account) this.account = { ...this.account, user };
   }
 
-  /** load asks who is logged in. */
-  async load(): Promise<void> {
-    const { account } = await api.auth.getMe({});
+  /** settle is that it is known who is logged in, or that nobody is. */
+  settle(account: Account | undefined): void {
     this.account = account;
     this.settled = true;
+    this.trouble = undefined;
   }
 
   /** clear is nobody. */
   clear(): void {
-    this.account = undefined;
-    this.settled = true;
+    this.settle(undefined);
     this.revoked = undefined;
   }
 
