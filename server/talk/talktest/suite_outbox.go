@@ -107,12 +107,27 @@ var outboxTests = map[string]func(*bench){
 		at := b.clock.Add(time.Second)
 		b.person("eve")
 		b.must(b.Published(b.ctx, []int64{rows[0].ID, b.outbox()[2].ID}))
-		n, err := b.ForgetEvents(b.ctx, at)
-		b.must(err)
-		same(b, "forgotten", n, 1)
+		same(b, "forgotten", b.forget(at), 1)
 		same(b, "left to tell", b.outbox(), rows[1:2])
-		n, err = b.ForgetEvents(b.ctx, at.Add(time.Second))
-		b.must(err)
-		same(b, "forgotten later", n, 1)
+		same(b, "forgotten later", b.forget(at.Add(time.Second)), 1)
 	},
+}
+
+// forget is how many events are forgotten at once: a store may keep some for as
+// long as older transactions of its server go on.
+func (b *bench) forget(before time.Time) int {
+	b.Helper()
+	late := time.After(20 * time.Second)
+	for {
+		n, err := b.ForgetEvents(b.ctx, before)
+		b.must(err)
+		if n > 0 {
+			return n
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-late:
+			return 0
+		}
+	}
 }
