@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"sync"
@@ -39,16 +40,25 @@ func (l *Limiter) Held(ctx context.Context, limit talk.Limit, key string) (talk.
 
 // Reset forgets what a key has used of a limit: here and in Redis at once, on
 // the other nodes with their next heartbeat. It returns ErrBusy where Redis is
-// away, since then the others cannot be told.
+// away or refuses it, since then the others are not told.
 func (l *Limiter) Reset(ctx context.Context, limit talk.Limit, key string) error {
 	name := l.redis.keys.limit(limit, key)
-	if err := l.redis.limiter.insist(ctx, scriptReset.run(l.redis.keys.resets(), name, resetsKept.Microseconds())); err != nil {
+	if err := l.surely(ctx, scriptReset.run(l.redis.keys.resets(), name, resetsKept.Microseconds())); err != nil {
 		return talk.ErrBusy.Because(err)
 	}
-	if err := l.drop(ctx, name, l.redis.limiter.insist); err != nil {
+	if err := l.drop(ctx, name, l.surely); err != nil {
 		return talk.ErrBusy.Because(err)
 	}
 	return nil
+}
+
+// surely insists on calls, and fails also where Redis refuses one.
+func (l *Limiter) surely(ctx context.Context, calls ...*call) error {
+	err := l.redis.limiter.insist(ctx, calls...)
+	for _, c := range calls {
+		err = cmp.Or(err, c.err())
+	}
+	return err
 }
 
 // drop forgets a log here, and then in Redis: in this order, since a node that

@@ -31,10 +31,11 @@ func TestDesk(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, where corner) {
 		for name, test := range map[string]func(*testing.T, corner){
-			"what is held is told and not taken": heldIsTold,
-			"only failures are held":             heldFailures,
-			"a reset is heard by every node":     resetEverywhere,
-			"a reset undoes no later use":        resetOnce,
+			"what is held is told and not taken":  heldIsTold,
+			"only failures are held":              heldFailures,
+			"a reset is heard by every node":      resetEverywhere,
+			"a reset undoes no later use":         resetOnce,
+			"a reset is heard whatever was there": resetWrongType,
 		} {
 			t.Run(name, func(t *testing.T) {
 				where := where
@@ -101,6 +102,17 @@ func resetEverywhere(t *testing.T, where corner) {
 	equal(t, "and no more", take(t, nodes[2], plain, "k", 1).Allowed, false)
 }
 
+// The list of resets is something else, and no node hears what is written there.
+func resetWrongType(t *testing.T, where corner) {
+	a, b := NewLimiter(where.open(t), nil), NewLimiter(where.open(t), nil)
+	limit := limitOf(2, time.Hour)
+	take(t, b, limit, "k", 2)
+	equal(t, "allowed", take(t, b, limit, "k", 1).Allowed, false)
+	check(t, raw(a.redis).Set(t.Context(), a.redis.keys.resets(), "x", time.Hour).Err())
+	check(t, a.Reset(t.Context(), limit, "k"))
+	await(t, "the other node to forget", func() bool { return held(t, b, limit, "k") == talk.Holding{} })
+}
+
 // A node that begins later does not reset again.
 func resetOnce(t *testing.T, where corner) {
 	l := NewLimiter(where.open(t), nil)
@@ -154,6 +166,21 @@ func TestAResetForgetsFailuresThatRedisDidNotHear(t *testing.T) {
 		return len(l.unsaid.ends) == 0
 	})
 	equal(t, "held", held(t, l, limit, "k"), talk.Holding{})
+}
+
+// Whoever resets hears of it where the other nodes would not.
+func TestAResetThatRedisRefusesIsNone(t *testing.T) {
+	t.Parallel()
+	_, where := own(t)
+	r := where.open(t)
+	l := NewLimiter(r, nil)
+	limit := limitOf(2, time.Hour)
+	for what, allowed := range map[string]string{"the list": r.keys.limit(limit, "k"), "the log": r.keys.resets()} {
+		check(t, raw(r).Do(t.Context(), "acl", "setuser", "default", "resetkeys", "~"+allowed).Err())
+		if err := l.Reset(t.Context(), limit, "k"); !errors.Is(err, talk.ErrBusy) {
+			t.Errorf("without %s: %v", what, err)
+		}
+	}
 }
 
 func TestDeskWithoutRedis(t *testing.T) {
