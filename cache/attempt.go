@@ -302,8 +302,9 @@ func (a *attempt) note(failed, told bool) {
 
 // unsaid is the attempts whose ends Redis was not told of.
 type unsaid struct {
-	mu   sync.Mutex
-	ends []unsaidEnd
+	saying sync.Mutex // held while the first are told
+	mu     sync.Mutex
+	ends   []unsaidEnd // oldest first; what is being told is still there, so that a reset changes it too
 }
 
 type unsaidEnd struct {
@@ -333,21 +334,46 @@ func (u *unsaid) forget(name string) {
 	}
 }
 
-// sayAgain tells Redis the ends that it could not be told.
+// first are those that have waited longest, as many as fit into a pipeline.
+func (u *unsaid) first() []unsaidEnd {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.ends[:min(len(u.ends), mostCalls)])
+}
+
+// said drops the first n.
+func (u *unsaid) said(n int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ends = u.ends[n:]; len(u.ends) == 0 {
+		u.ends = nil
+	}
+}
+
+// sayAgain tells Redis the ends that it could not be told, many in a trip. The
+// next heartbeat waits for it: what takes longer than that may goes after it.
 func (l *Limiter) sayAgain(ctx context.Context) {
-	l.unsaid.mu.Lock()
-	ends := l.unsaid.ends
-	l.unsaid.ends = nil
-	l.unsaid.mu.Unlock()
-	for i, e := range ends {
-		if time.Since(e.at) > e.attempt.limit.Window {
-			continue
+	u := l.unsaid
+	u.saying.Lock()
+	defer u.saying.Unlock()
+	for until := time.Now().Add(beatEvery); ctx.Err() == nil && time.Now().Before(until); {
+		ends := u.first()
+		if len(ends) == 0 || l.say(ctx, ends) != nil {
+			return // what was heard of them is said once more, which changes nothing
 		}
-		if err := l.redis.limiter.do(ctx, e.attempt.ending(e.failed, e.at)); err != nil {
-			for _, left := range ends[i:] {
-				l.unsaid.add(left)
-			}
-			return
+		u.said(len(ends))
+	}
+}
+
+func (l *Limiter) say(ctx context.Context, ends []unsaidEnd) error {
+	calls := make([]*call, 0, len(ends))
+	for _, e := range ends {
+		if time.Since(e.at) <= e.attempt.limit.Window {
+			calls = append(calls, e.attempt.ending(e.failed, e.at))
 		}
 	}
+	if len(calls) == 0 {
+		return nil
+	}
+	return l.redis.limiter.do(ctx, calls...)
 }

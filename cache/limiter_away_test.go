@@ -1,8 +1,12 @@
 package cache
 
 import (
+	"context"
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/free2talk/free2talk/server/talk"
 )
@@ -97,6 +101,66 @@ func TestAnEndThatRedisDidNotHearIsToldLater(t *testing.T) {
 		l.sayAgain(t.Context())
 		return raw(r).Exists(t.Context(), r.keys.limit(limit, "k")).Val() == 0
 	})
+}
+
+// The heartbeat does not wait until all is told: Redis would not be used meanwhile.
+func TestWhatIsToldLaterHoldsUpNoHeartbeat(t *testing.T) {
+	t.Parallel()
+	_, where := own(t)
+	r := where.idle(t)
+	l := NewLimiter(r, nil)
+	limit := failuresOf(1, time.Hour)
+	for id := range uint64(5000) {
+		a := &attempt{Limiter: l, limit: limit, name: r.keys.limit(limit, fmt.Sprint(id%10)), id: id}
+		l.unsaid.add(unsaidEnd{a, true, time.Now()})
+	}
+	raw(r).AddHook(distant{time.Millisecond})
+	began := time.Now()
+	watch(t, r)
+	await(t, "redis to be used", r.Usable)
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("used after %s", took)
+	}
+	await(t, "all to be told", func() bool { return len(l.unsaid.first()) == 0 })
+	for key := range 10 {
+		equal(t, fmt.Sprint("failures of ", key), raw(r).ZCard(t.Context(), r.keys.limit(limit, fmt.Sprint(key))).Val(), 500)
+	}
+}
+
+// distant is a hook of go-redis that makes each trip take longer.
+type distant struct{ by time.Duration }
+
+func (distant) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (d distant) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		<-time.After(d.by)
+		return next(ctx, cmd)
+	}
+}
+
+func (d distant) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		<-time.After(d.by)
+		return next(ctx, cmds)
+	}
+}
+
+// Whoever has ended tells nothing any more, and loses nothing.
+func TestWhatIsToldLaterEndsWithTheNode(t *testing.T) {
+	t.Parallel()
+	r := embedded(t).idle(t)
+	l := NewLimiter(r, nil)
+	limit := failuresOf(1, time.Hour)
+	for id := range uint64(2 * mostCalls) {
+		l.unsaid.add(unsaidEnd{&attempt{Limiter: l, limit: limit, name: r.keys.limit(limit, "k"), id: id}, false, time.Now()})
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	l.sayAgain(ended)
+	equal(t, "left by who has ended", len(l.unsaid.ends), 2*mostCalls)
+	l.sayAgain(t.Context())
+	equal(t, "left", len(l.unsaid.ends), 0)
 }
 
 // Redis is told when it failed, and not only that: also where it stood still and
