@@ -328,7 +328,7 @@ func TestCommandsOfRequests(t *testing.T) {
 	stats, err := raw(r).Info(t.Context(), "commandstats").Result()
 	check(t, err)
 	allowed := []string{
-		"set", "get", "mget", "unlink", "publish", "evalsha", "eval", "time", "zadd", "zrem", "zcard", "zrange", "zrangebyscore",
+		"set", "get", "mget", "unlink", "publish", "evalsha", "eval", "time", "zadd", "zrem", "zcard", "zscore", "zrange", "zrangebyscore",
 		"zremrangebyscore", "pexpire", "hset", "hget", "hmget", "getrange",
 		"zrevrange",                                                             // of one entry, by what looks for resets of limits beside the requests
 		"info", "hello", "ping", "client|setinfo", "config|resetstat", "select", // of the connection
