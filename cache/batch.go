@@ -22,7 +22,9 @@ type call struct {
 	key    string
 	args   []any
 	// item is what the script does one of many of: calls that differ in nothing
-	// else are one command, which answers for each. Nil where it does not.
+	// else are one command, which answers for each. Its first word says what it is
+	// about, and a command has no two of one; the words of all come one after the
+	// other, first words first. Nil where it does not.
 	item []any
 	// optional is what a Redis whose memory is full may refuse, and is not away by
 	// that: it reads and forgets as before.
@@ -84,6 +86,7 @@ type batcher struct {
 	breaker *breaker
 	timeout time.Duration
 	calls   int                                  // in a pipeline, at most
+	yields  int                                  // of who leads, at most, besides the first: see gather
 	apart   atomic.Bool                          // no command has keys of several slots
 	took    func(context.Context, time.Duration) // hears of each round trip
 	patient *batcher                             // for what is unhurried; nil: this one
@@ -195,16 +198,11 @@ func (b *batcher) share(ctx context.Context, calls []*call) error {
 }
 
 // lead sends what is in the queue, of which the first is the caller's own, and
-// hands the lead on. It lets go first whoever could go on, since they may have
-// something to send as well: most of a trip's cost is the trip. Where Redis is
-// away, those who queued meanwhile are told as well: nobody waits for more than one
-// time-out. Where this process stood still they have waited for nothing yet, and go
-// next.
+// hands the lead on. Where Redis is away, those who queued meanwhile are told as
+// well: nobody waits for more than one time-out. Where this process stood still
+// they have waited for nothing yet, and go next.
 func (b *batcher) lead(ctx context.Context) error {
-	runtime.Gosched()
-	b.mu.Lock()
-	tickets := b.cut()
-	b.mu.Unlock()
+	tickets := b.gather()
 	var calls []*call
 	for _, t := range tickets {
 		calls = append(calls, t.calls...)
@@ -228,6 +226,23 @@ func (b *batcher) lead(ctx context.Context) error {
 		t.turn <- false
 	}
 	return outcome(tickets[0].calls)
+}
+
+// gather returns what a pipeline takes. It lets go first whoever could go on,
+// since they may have something to send as well: most of a trip's cost is the
+// trip; and again while more come by that, so often at most.
+func (b *batcher) gather() []*ticket {
+	for before, yields := 0, 0; ; yields++ {
+		runtime.Gosched()
+		b.mu.Lock()
+		now := len(b.queue)
+		if now == before || now >= b.calls || yields == b.yields {
+			defer b.mu.Unlock()
+			return b.cut()
+		}
+		b.mu.Unlock()
+		before = now
+	}
 }
 
 // cut takes as much off the queue as fits into a pipeline. The lock is held.

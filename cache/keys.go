@@ -39,7 +39,7 @@ var table = []keyRow{
 	{"user", "user:{<id>}", "string: a public profile with the current room", userTTL, "Reader", true},
 	{"username", "username:{<folded>}", "string: a user's id", usernameTTL, "Reader", true},
 	{"session", "session:{<id>}", "hash: last use, address, device, generation", sessionTTL, "Sessions", false},
-	{"presence", "presence:{<shard>}:counts", "hash: user → connections; #<node> → how many of its own are in them; # → those nodes", presenceTTL, "Connections", false},
+	{"presence", "presence:{<shard>}:counts", "hash: user → connections, 0 while their grace runs; #<node> → how many of its own are in them; # → those nodes", presenceTTL, "Connections", false},
 	{"presence", "presence:{<shard>}:node:<node>", "set: the node's connections, as user and connection", presenceTTL, "Connections", false},
 	{"presence", "presence:{<shard>}:online", "sorted set: who is online, all scores 0", presenceTTL, "Connections", false},
 	{"presence", "presence:{<shard>}:leaving", "sorted set: user → when the grace ends, ms; #, so that it is there", presenceTTL, "Connections", false},

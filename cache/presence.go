@@ -77,12 +77,15 @@ func (c *Connections) Open(ctx context.Context, node string, conn talk.Connectio
 }
 
 func (c *Connections) opening(node string, conn talk.Connection) *call {
-	return scriptOpen.run(c.shard(conn.User), node, presenceTTL.Milliseconds()).of(string(conn.User), conn.ID)
+	return scriptOpen.run(c.shard(conn.User), node, presenceTTL.Milliseconds()).of(string(conn.User), member(conn))
 }
 
 func (c *Connections) closing(node string, conn talk.Connection, grace time.Duration) *call {
-	return scriptClose.run(c.shard(conn.User), node, grace.Milliseconds(), presenceTTL.Milliseconds()).of(string(conn.User), conn.ID)
+	return scriptClose.run(c.shard(conn.User), node, grace.Milliseconds(), presenceTTL.Milliseconds()).of(string(conn.User), member(conn))
 }
+
+// member is a connection as it is in the set of its node.
+func member(c talk.Connection) string { return string(c.User) + " " + c.ID }
 
 // swept is ErrNodeSwept where a script refused the node.
 func swept(c *call) error {

@@ -90,20 +90,20 @@ func (c *Connections) replace(ctx context.Context, shard int, node string, own [
 	}
 	var calls []*call
 	for _, conn := range own {
-		member := string(conn.User) + " " + conn.ID
-		if _, there := extra[member]; there {
-			delete(extra, member)
+		name := member(conn)
+		if _, there := extra[name]; there {
+			delete(extra, name)
 			continue
 		}
 		calls = append(calls, c.opening(node, conn))
 	}
 	c.redis.drift[shard].Store(int64(len(calls) + len(extra)))
 	before := c.doubt(shard, node, extra)
-	for member := range extra {
-		if _, twice := before[member]; !twice {
+	for name := range extra {
+		if _, twice := before[name]; !twice {
 			continue
 		}
-		user, id, _ := strings.Cut(member, " ")
+		user, id, _ := strings.Cut(name, " ")
 		calls = append(calls, c.closing(node, talk.Connection{User: talk.UserID(user), ID: id}, lostGrace))
 	}
 	for part := range slices.Chunk(calls, presenceMost) {

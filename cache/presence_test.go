@@ -141,6 +141,9 @@ func graces(t *testing.T, c *Connections, f *flips) {
 	if there, known := online(t, c, "ada"); !there || !known {
 		t.Errorf("within the grace: %v, known %v", there, known)
 	}
+	is, err := c.Connected(t.Context(), []talk.UserID{"ada"})
+	check(t, err)
+	equal(t, "connected within the grace", fmt.Sprint(is), "map[ada:false]")
 	equal(t, "expired within the grace", len(expired(t, c)), 0)
 	leaves(t, c, "ada", time.Hour)
 	check(t, c.Open(t.Context(), "n1", conn))
@@ -201,6 +204,9 @@ func deadNodes(t *testing.T, c *Connections, f *flips) {
 	if err := c.Open(t.Context(), "dead", conns["user1"]); !errors.Is(err, talk.ErrNodeSwept) {
 		t.Errorf("a swept node opens: %v", err)
 	}
+	left, err := c.Close(t.Context(), "dead", conns["user1"], time.Hour)
+	check(t, err)
+	equal(t, "left of whom another node swept", left, -1)
 	if _, err := c.Report(t.Context(), 0, "dead", []string{"dead"}, nil); !errors.Is(err, talk.ErrNodeSwept) {
 		t.Errorf("a swept node reports: %v", err)
 	}

@@ -64,7 +64,7 @@ func newRedis(client redis.UniversalClient, servers []string, config Config) (*R
 	r.presence = r.role(RolePresence, func() {})
 	// Who comes and goes while a trip is under way goes together with the next:
 	// Redis does many of them for little more than one.
-	r.presence.calls = 4 * mostCalls
+	r.presence.calls, r.presence.yields = 4*mostCalls, 16
 	r.patient = r.batcher(RoleCache, newBreaker(nil), max(unhurriedTimeout, config.Timeout))
 	for _, role := range []*batcher{r.cache, r.limiter, r.bus, r.presence} {
 		role.patient = r.patient

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -31,7 +32,7 @@ func together(calls []*call, apart bool) []bundle {
 			open = map[kind]int{}
 		}
 		i, known := open[k]
-		if !known || len(groups[i]) == mostItems {
+		if !known || len(groups[i]) == mostItems || groups[i].has(c) {
 			i = len(groups)
 			open[k], groups = i, append(groups, nil)
 		}
@@ -57,6 +58,12 @@ func (c *call) kind(apart bool) (k kind, shares bool) {
 // bundle is calls of one script, that differ in their item alone or, where it
 // takes several keys, in everything; or one call.
 type bundle []*call
+
+// has reports whether the item of a call is about what another's is: a script
+// does no two of those at once.
+func (g bundle) has(c *call) bool {
+	return c.item != nil && slices.ContainsFunc(g, func(other *call) bool { return other.item[0] == c.item[0] })
+}
 
 func (g bundle) command(ctx context.Context, digest bool) redis.Cmder {
 	first := g[0]
@@ -84,8 +91,10 @@ func (g bundle) command(ctx context.Context, digest bool) redis.Cmder {
 		return redis.NewIntSliceCmd(ctx, args...)
 	}
 	args = append(append(args, 1, first.key), first.args...)
-	for _, c := range g {
-		args = append(args, c.item...)
+	for word := range first.item {
+		for _, c := range g {
+			args = append(args, c.item[word])
+		}
 	}
 	return redis.NewCmd(ctx, args...)
 }

@@ -17,14 +17,15 @@ local counts = redis.call('HMGET', base .. 'counts', '#', unpack(due))
 if not counts[1] then
   return {}
 end
-local online, gone, flips = redis.call('ZMSCORE', base .. 'online', unpack(due)), {}, {}
+local drop, gone, flips = {base .. 'counts'}, {}, {}
 for n, user in ipairs(due) do
-  if online[n] and not counts[n + 1] then
-    gone[#gone + 1], flips[#flips + 1] = user, user .. ' 0'
+  if counts[n + 1] == '0' then
+    gone[#gone + 1], drop[#drop + 1], flips[#flips + 1] = user, user, user .. ' 0'
   end
 end
 redis.call('ZREM', base .. 'leaving', unpack(due))
 if #gone > 0 then
+  redis.call('HDEL', unpack(drop))
   redis.call('ZREM', base .. 'online', unpack(gone))
   redis.call('PUBLISH', base .. 'flips', table.concat(flips, '\n'))
 end

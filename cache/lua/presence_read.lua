@@ -15,15 +15,9 @@ local counts, all = redis.call('HMGET', base .. 'counts', '#', unpack(ARGV, 2)),
 if not counts[1] then
   return {} -- they are lost, and nobody has found that yet
 end
-if ARGV[1] == 'online' then
-  for i, score in ipairs(redis.call('ZMSCORE', base .. 'online', unpack(ARGV, 2))) do
-    all[i] = (score or counts[i + 1]) and 1 or 0
-  end
-  return all
-end
-if ARGV[1] == 'conns' then
+if ARGV[1] ~= 'leaving' then
   for i = 2, #counts do
-    all[i - 1] = counts[i] and 1 or 0
+    all[i - 1] = counts[i] and (counts[i] ~= '0' or ARGV[1] == 'online') and 1 or 0
   end
   return all
 end
@@ -33,6 +27,6 @@ if not leaving[1] then
 end
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 2, #counts do
-  all[i - 1] = counts[i] and -1 or math.max(0, (leaving[i] or 0) - now)
+  all[i - 1] = counts[i] and counts[i] ~= '0' and -1 or math.max(0, (leaving[i] or 0) - now)
 end
 return all

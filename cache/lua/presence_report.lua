@@ -20,7 +20,7 @@ if has[1] then
   local _, nodes = string.gsub(has[1], '%S+', '')
   lost = is > 0 and is ~= holds
     or not redis.call('ZSCORE', base .. 'leaving', '#')
-    or redis.call('ZCARD', base .. 'online') < redis.call('HLEN', counts) - 1 - nodes -- whoever is counted is online
+    or redis.call('ZCARD', base .. 'online') ~= redis.call('HLEN', counts) - 1 - nodes -- who is online is counted, who has none as 0
 end
 if lost then
   afresh(base, ARGV[3])

@@ -40,8 +40,10 @@ local leaving = {}
 for _, member in ipairs(taken) do
   local user = string.match(member, '^(%S+) ')
   local left = all and redis.call('HINCRBY', counts, user, -1) or tonumber(redis.call('HGET', counts, user) or 0)
+  if all and left < 0 then
+    redis.call('HDEL', counts, user) -- who was not counted is not
+  end
   if left <= 0 then
-    redis.call('HDEL', counts, user)
     leaving[#leaving + 1], leaving[#leaving + 2] = at, user
     if sure then
       last[#last + 1] = user

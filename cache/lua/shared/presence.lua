@@ -1,6 +1,7 @@
 -- presence: how all begin that change connections.
 --
---   {s}:counts       hash: user → connections; '#<node>' → how many of its set are in them; '#' → those nodes
+--   {s}:counts       hash: user → connections, 0 while their grace runs;
+--                    '#<node>' → how many of its set are in them; '#' → those nodes
 --   {s}:node:<node>  set: the node's connections, as user and connection
 --   {s}:leaving      sorted set: besides users, '#' with no end
 
@@ -17,11 +18,12 @@ local function afresh(base, lasts)
   redis.call('PEXPIRE', leaving, lasts)
 end
 
--- look returns the nodes that are counted, how many of this one are, and what
--- users have. A set of which none is counted is older than the counts, and goes.
-local function look(base, node, lasts, users)
-  local has = redis.call('HMGET', base .. 'counts', '#' .. node, '#', unpack(users))
-  local is, nodes = tonumber(table.remove(has, 1) or 0), table.remove(has, 1)
+-- look returns the nodes that are counted, how many of this one are, and, from
+-- the third on, what the users of those arguments have. A set of which none is
+-- counted is older than the counts, and goes.
+local function look(base, node, lasts, first, last)
+  local has = redis.call('HMGET', base .. 'counts', '#' .. node, '#', unpack(ARGV, first, last))
+  local nodes, is = has[2], tonumber(has[1] or 0)
   if not nodes then
     afresh(base, lasts)
     nodes = ' '
@@ -32,19 +34,8 @@ local function look(base, node, lasts, users)
   return nodes, is, has
 end
 
--- once leaves of those members that are marked the first of each. Who is not
--- marked false is.
-local function once(members, marked)
-  local seen = {}
-  for n, member in ipairs(members) do
-    marked[n] = marked[n] ~= false and not seen[member]
-    seen[member] = true
-  end
-end
-
 -- without is the nodes but one.
 local function without(nodes, node)
   local at = string.find(nodes, ' ' .. node .. ' ', 1, true)
   return at and string.sub(nodes, 1, at) .. string.sub(nodes, at + #node + 2) or nodes
 end
-
