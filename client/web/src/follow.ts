@@ -5,7 +5,7 @@ import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { reasonOf, retryAfter } from "./errors.js";
 import { type Platform, wait } from "./platform.js";
-import { backoff, expired, over, passing } from "./retry.js";
+import { backoff, expired, longest, over, passing } from "./retry.js";
 import { Gap } from "./state.js";
 import type { Connection } from "./types.js";
 
@@ -55,9 +55,11 @@ export async function follow<E extends StreamEvent>(options: FollowOptions<E>): 
 }
 
 class Follower<E extends StreamEvent> {
-  private failures = 0; // in a row, without a message between them
-  private since = 0; // when the first of them was
-  private renewed = false;
+  private failures = 0; // in a row, without a connection between them that was of use
+  private hasty = false; // whether one followed at once on another, without one between that was of use
+  private since: number | undefined; // when it broke; unset while a connection is there
+  private began: number | undefined; // when this connection had brought what a stream begins with
+  private renewed = false; // the token, for this connection, which has brought nothing yet
   private forget = false; // the cursor, for the next connection
 
   constructor(private readonly options: FollowOptions<E>) {}
@@ -69,6 +71,7 @@ class Follower<E extends StreamEvent> {
     const cut = () => bounded.abort();
     signal.addEventListener("abort", cut);
     let quiet = platform.after(silentFor, cut);
+    this.began = undefined;
     this.options.opened();
     try {
       for await (const event of open(this.forget ? "" : this.options.cursor(), bounded.signal)) {
@@ -78,7 +81,7 @@ class Follower<E extends StreamEvent> {
         const delay = this.took(event);
         if (delay !== "on") return delay;
       }
-      return this.failed(new ConnectError("the stream ended", Code.Unavailable));
+      throw new ConnectError("the stream ended", Code.Unavailable);
     } catch (error) {
       return await this.after(error);
     } finally {
@@ -91,45 +94,81 @@ class Follower<E extends StreamEvent> {
   /** took says what comes after an event. */
   private took(event: E): number | undefined | "on" {
     const { event: e } = event;
-    if (e.case === "goAway") {
-      // Announced, so nothing is wrong until the next connection fails.
-      const after = (e.value as { reconnectAfter?: Duration }).reconnectAfter;
-      return after ? durationMs(after) : 0;
-    }
+    this.renewed = false;
+    if (e.case === "goAway") return this.sentAway((e.value as { reconnectAfter?: Duration }).reconnectAfter);
     this.options.take(event);
-    this.failures = 0;
-    this.renewed = this.forget = false;
+    this.forget = false;
+    this.since = undefined;
     this.options.status({ status: "open" });
+    // What a stream begins with says not yet that it is of use: a server that ends each connection after it would be
+    // called again at once, for ever.
+    if (this.began === undefined) this.began = this.options.platform.now();
+    else this.used();
     return this.options.last(event) ? undefined : "on";
+  }
+
+  /** sentAway is announced, so nothing is wrong until the next connection fails, or is sent away too. */
+  private sentAway(after: Duration | undefined): number {
+    this.weigh();
+    return this.soon(new ConnectError("the server sends everybody away", Code.Unavailable), after ? durationMs(after) : 0);
   }
 
   /** after says what to do about the end of a connection, or throws where nothing helps. */
   private async after(error: unknown): Promise<number | undefined> {
-    if (this.options.signal.aborted) return undefined;
+    const { signal, renew } = this.options;
+    if (signal.aborted) return undefined;
+    this.weigh();
+    const { renewed } = this;
+    this.renewed = false; // whatever this one ended with: a later refusal is that of another token
+    if (!expired(error) || renewed) return this.broke(error);
+    try {
+      await renew();
+    } catch (failure) {
+      return signal.aborted ? undefined : this.broke(failure);
+    }
+    if (signal.aborted) return undefined;
+    this.renewed = true;
+    return this.soon(error);
+  }
+
+  /** broke is after for what no other token mends. */
+  private broke(error: unknown): number {
     if (error instanceof Gap) {
       this.forget = true;
       return this.failed(error);
     }
-    if (expired(error) && !this.renewed) {
-      this.renewed = true;
-      // Where that fails, the next connection says why.
-      await this.options.renew().catch(() => {});
-      return 0;
-    }
     if (reasonOf(error) === "BAD_CURSOR" && !this.forget && this.options.cursor()) {
       this.forget = true; // of another server, or of a version that is no more: the state says that it begins anew
-      return 0;
+      return this.soon(error);
     }
     if (passing(error) || (this.options.everybody && over(error))) return this.failed(error);
     throw error;
   }
 
-  private failed(error: unknown): number {
+  /** weigh says of a connection that was there for as long as the longest wait that it was of use, though nothing happened. */
+  private weigh(): void {
+    if (this.began !== undefined && this.options.platform.now() - this.began >= longest) this.used();
+  }
+
+  private used(): void {
+    this.failures = 0;
+    this.hasty = false;
+  }
+
+  /** soon is no wait, or the one that was asked for. The second in a row is that of a failure, lest it goes round for ever. */
+  private soon(error: unknown, asked = 0): number {
+    if (this.hasty) return this.failed(error, asked);
+    this.hasty = true;
+    return asked;
+  }
+
+  private failed(error: unknown, least = 0): number {
     const { platform, status } = this.options;
     const now = platform.now();
-    if (this.failures++ === 0) this.since = now;
-    const delay = retryAfter(error) ?? backoff(platform, this.failures);
-    status({ status: "reconnecting", since: this.since, retryAt: now + delay, attempts: this.failures, error });
+    const since = (this.since ??= now);
+    const attempts = ++this.failures;
+    const delay = Math.max(least, retryAfter(error) || backoff(platform, attempts));
+    status({ status: "reconnecting", since, retryAt: now + delay, attempts, error });
     return delay;
   }
 }

@@ -1,5 +1,8 @@
 // One `for await` over a stream.
 
+/** How far an iteration may fall behind before the state comes in place of what it has not taken. */
+export const mostBehind = 1024;
+
 /** Listener is a queue between a stream and who iterates over it. */
 export class Listener<E> {
   /** Whether it was told the state, and so understands events. */

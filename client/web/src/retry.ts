@@ -5,7 +5,8 @@ import { isNetworkError, reasonOf, retryAfter } from "./errors.js";
 import type { Platform } from "./platform.js";
 
 const base = 100;
-const longest = 5_000;
+/** The longest wait that is begun where the server asks for none. */
+export const longest = 5_000;
 const mostTries = 3;
 
 /** backoff is a random time that grows with the failures in a row: full jitter, so that not everybody comes at once. */

@@ -10,15 +10,13 @@ import { timestampNow } from "@bufbuild/protobuf/wkt";
 import { plain, unplain, type Plain } from "./errors.js";
 import { follow, type StreamEvent } from "./follow.js";
 import { SnapshotReason } from "./gen/free2talk/v1/event_pb.js";
-import { Listener } from "./listener.js";
+import { Listener, mostBehind } from "./listener.js";
 import type { Locks, Platform } from "./platform.js";
 import { Gap, type Reducer } from "./state.js";
 import type { Connection } from "./types.js";
 
 /** How many of its last events a tab keeps for the others. */
 const kept = 512;
-/** How far an iteration may fall behind before the state comes in place of what it has not taken. */
-const mostBehind = 1024;
 /** How long a leader may say nothing: the server's heartbeats come more often. */
 const leaderSilent = 60_000;
 /** How long a leader has to answer, and to try again when it was to. */
@@ -97,7 +95,7 @@ export class Shared<E extends StreamEvent> {
   private watchdog = () => {};
 
   constructor(
-    private readonly key: string,
+    readonly key: string,
     private readonly kind: Kind<E>,
     private readonly around: Surroundings,
   ) {

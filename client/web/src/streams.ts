@@ -1,8 +1,9 @@
 // The four streams, each shared by all tabs that follow the same.
 
-import { type Client, Code } from "@connectrpc/connect";
+import { type Client, Code, type ConnectError } from "@connectrpc/connect";
+import { Alone } from "./alone.js";
 import { refusal } from "./errors.js";
-import { follow, type StreamEvent } from "./follow.js";
+import type { StreamEvent } from "./follow.js";
 import type { PresenceService } from "./gen/free2talk/v1/presence_service_pb.js";
 import { ConnectResponseSchema, WatchPresenceResponseSchema } from "./gen/free2talk/v1/presence_service_pb.js";
 import { type Room, RoomStatus } from "./gen/free2talk/v1/room_pb.js";
@@ -13,14 +14,14 @@ import {
   WatchRoomsResponseSchema,
   type WatchRoomsResponse,
 } from "./gen/free2talk/v1/room_service_pb.js";
-import { Listener } from "./listener.js";
+import type { Listener } from "./listener.js";
 import { Value } from "./observable.js";
 import { type Channel, type Platform, wait } from "./platform.js";
 import { backoff, passing } from "./retry.js";
 import type { Keeper } from "./session.js";
 import { type Kind, Shared, type Word } from "./shared.js";
 import { LobbyState, PersonalState, PresenceState, RoomState } from "./state.js";
-import type { Connection, LobbyFilter, WatchOptions } from "./types.js";
+import type { Connection, LobbyFilter, SessionState, WatchOptions } from "./types.js";
 
 export interface StreamsOptions {
   readonly platform: Platform;
@@ -36,6 +37,7 @@ export class Streams {
   readonly connection = new Value<Connection>({ status: "idle" });
   private readonly statuses = new Map<unknown, Connection>();
   private readonly shared = new Map<string, Shared<StreamEvent>>();
+  private readonly alone = new Map<unknown, Alone<StreamEvent>>();
   private readonly channel: Channel | undefined;
   private readonly closing = new AbortController();
   private readonly unsubscribe: () => void;
@@ -117,7 +119,7 @@ export class Streams {
       const { sessionId } = this.options.keeper;
       if (!everybody && !sessionId) throw refusal(Code.Unauthenticated, "TOKEN_MISSING", "nobody is logged in");
       const key = everybody ? name : `${name} ${sessionId}`;
-      yield* this.listen(signal, options.cursor ? this.alone(kind, options.cursor) : this.together(key, kind));
+      yield* this.listen(signal, options.cursor ? this.separate(key, kind, options.cursor) : this.together(key, kind));
     } finally {
       release();
     }
@@ -160,14 +162,12 @@ export class Streams {
   private together<E extends StreamEvent>(key: string, kind: Kind<E>) {
     let stream = this.shared.get(key) as Shared<E> | undefined;
     if (!stream) {
-      const { platform, keeper, scope } = this.options;
+      const { platform, scope } = this.options;
       const own = new Shared<E>(key, kind, {
-        platform,
+        ...this.common(key),
         locks: this.channel && platform.locks,
         scope: `free2talk stream ${scope}`,
         post: (word) => this.channel?.postMessage(word),
-        status: (connection) => this.status(key, connection),
-        renew: () => keeper.fresh().then((held) => keeper.renew(held)),
         gone: () => {
           this.shared.delete(key);
           this.status(key, undefined);
@@ -180,36 +180,28 @@ export class Streams {
     return { listener, leave: () => stream.leave(listener) };
   }
 
-  /** alone follows from a cursor of the caller's, which the others do not have. */
-  private alone<E extends StreamEvent>(kind: Kind<E>, cursor: string) {
-    const { platform, keeper } = this.options;
-    const listener = new Listener<E>();
-    const over = new AbortController();
-    const leave = () => {
-      over.abort();
-      listener.finish({});
-      this.status(listener, undefined);
-    };
-    follow<E>({
-      platform,
-      signal: over.signal,
-      open: kind.open,
-      last: kind.last,
-      everybody: kind.everybody,
-      cursor: () => cursor,
-      opened: () => {},
-      take: (event) => {
-        if (event.cursor) cursor = event.cursor;
-        if (event.event.case !== "heartbeat") listener.push(event);
+  /** separate follows from a cursor of the caller's, which the others do not have. */
+  private separate<E extends StreamEvent>(key: string, kind: Kind<E>, cursor: string) {
+    const id = {};
+    const stream = new Alone<E>(key, kind, cursor, {
+      ...this.common(id),
+      gone: () => {
+        this.alone.delete(id);
+        this.status(id, undefined);
       },
-      status: (connection) => this.status(listener, connection),
+    });
+    this.alone.set(id, stream as unknown as Alone<StreamEvent>);
+    return { listener: stream.listener, leave: () => stream.finish({}) };
+  }
+
+  /** common is what all streams have of their surroundings; the id is that of their status. */
+  private common(id: unknown) {
+    const { platform, keeper } = this.options;
+    return {
+      platform,
+      status: (connection: Connection) => this.status(id, connection),
       renew: () => keeper.fresh().then((held) => keeper.renew(held)),
-      hurry: platform.onOnline,
-    }).then(
-      () => listener.finish({}),
-      (error: unknown) => listener.finish({ error }),
-    );
-    return { listener, leave };
+    };
   }
 
   private hear(word: Word): void {
@@ -218,9 +210,10 @@ export class Streams {
 
   /** end ends the streams of other sessions than that. */
   private end(sessionId: string | undefined): void {
-    for (const [key, stream] of [...this.shared]) {
-      if (key.startsWith("lobby ") || (sessionId && key.endsWith(` ${sessionId}`))) continue;
-      stream.finish({ error: refusal(Code.Unauthenticated, "SESSION_REVOKED", "the session has ended") });
+    const error = lost(this.options.keeper.current);
+    for (const stream of [...this.shared.values(), ...this.alone.values()]) {
+      if (stream.key.startsWith("lobby ") || (sessionId && stream.key.endsWith(` ${sessionId}`))) continue;
+      stream.finish({ error });
     }
   }
 
@@ -233,6 +226,13 @@ export class Streams {
     const next = worst ?? { status: "idle" };
     if (next.status !== current.status || next.status === "reconnecting") this.connection.set(next);
   }
+}
+
+/** lost is the error of a stream whose session is over, with the server's reason where it gave one. */
+function lost(state: SessionState): ConnectError {
+  const ended = state.status === "anonymous" ? state.ended : undefined;
+  const reason = !ended || ended === "LOGGED_OUT" ? "SESSION_REVOKED" : ended;
+  return refusal(Code.Unauthenticated, reason, "the session has ended");
 }
 
 /** either ends with the first of both; AbortSignal.any is younger than the browsers that people have. */

@@ -187,6 +187,33 @@ test("so it does from a cursor of one's own", async () => {
   expect(house.lobby.all.map((line) => [line.by, line.cursor])).toEqual([["s1", "l7"], ["nobody", "l7"]]);
 });
 
+test.each<[what: string, end: (app: Free2Talk) => Promise<unknown>]>([
+  ["ends", (app) => app.auth.logout({})],
+  ["is followed by another", (app) => login(app, "s2") ?? Promise.resolve()],
+])("a stream from a cursor of one's own ends when its session %s", async (_, end) => {
+  const { house, apps, pass } = await world();
+  const told = [apps[0].watchRoom("r", { cursor: "r7" }), apps[0].connect({ cursor: "p7" })].map((stream) => new Told(stream));
+  await settle();
+  expect([house.room.open.length, house.personal.open.length]).toEqual([1, 1]);
+  await end(apps[1]);
+  await pass(10_000);
+  expect(told.map((one) => one.ended)).toEqual(["SESSION_REVOKED", "SESSION_REVOKED"]);
+  expect([...house.room.all, ...house.personal.all].map((line) => [line.by, line.signal.aborted])).toEqual(Array(2).fill(["s1", true]));
+  expect(apps[0].connection.current).toEqual({ status: "idle" });
+});
+
+test.each<[options: { cursor?: string }]>([[{}], [{ cursor: "r7" }]])("a stream whose token can be renewed no more ends with the reason: %o", async (options) => {
+  const { house, apps, pass, states } = await world();
+  const told = new Told(apps[0].watchRoom("r", options));
+  await settle();
+  const watch = house.room.watch.bind(house.room);
+  house.room.watch = (cursor, context) => watch(cursor, context, () => { throw wire(Code.Unauthenticated, "TOKEN_EXPIRED"); });
+  house.room.open[0]?.end(wire(Code.Unavailable, "DATABASE_UNAVAILABLE"));
+  await pass(1_000);
+  expect([told.ended, states()]).toEqual(["REFRESH_INVALID", over("REFRESH_INVALID")]);
+  expect(house.room.all).toHaveLength(2);
+});
+
 test("the lobby goes on when the session cannot be refreshed any more", async () => {
   const { house, apps, tabs, pass, states } = await world();
   const lobby = new Told(apps[0].watchRooms());

@@ -375,6 +375,33 @@ test("who does not keep up is told the state in place of what they missed", asyn
   await slow.return?.();
 });
 
+test("so is who does not from a cursor of one's own", async () => {
+  const { hall, tabs, apps } = await world(1);
+  for (let i = 0; i < 1_000; i++) hall.say(`m${i}`);
+  const slow = got(apps, 0).watchRoom("r", { cursor: "c1" })[Symbol.asyncIterator]();
+  expect((await slow.next()).value?.event).toMatchObject({ case: "resumed", value: { replayed: 999 } });
+  await settle();
+  for (let i = 1; i < 1_000; i++) expect((await slow.next()).value?.event.value).toMatchObject({ text: `m${i}` });
+  for (let i = 0; i < 1_100; i++) hall.say(`n${i}`);
+  hall.seat("ada");
+  await got(tabs, 0).pass(1_000);
+  hall.say("later");
+  await settle();
+  expect((await slow.next()).value?.event).toMatchObject({ case: "snapshot", value: { participants: [{ user: { id: "ada" } }] } });
+  expect((await slow.next()).value?.event.value).toMatchObject({ text: "later" });
+  await slow.return?.();
+});
+
+test("a stream that is over is none, also while nobody has taken its end", async () => {
+  const { hall, apps, readers } = await world(1);
+  const slow = got(apps, 0).watchRoom("r", { cursor: "c0" })[Symbol.asyncIterator]();
+  await slow.next();
+  hall.tell({ case: "roomClosed", value: { roomId: "r", roomVersion: 2n } });
+  await settle();
+  expect([got(readers, 0).ended, got(apps, 0).connection.current]).toEqual(["yes", { status: "idle" }]);
+  await slow.return?.();
+});
+
 test("a closed room's snapshot is the end", async () => {
   const { hall, apps } = await world(1);
   const line = got(hall.open, 0);

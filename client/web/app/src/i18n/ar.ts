@@ -94,6 +94,7 @@ export const ar: Messages = {
     hostedBy: (name) => `مع ${name}`,
     yours: "أنت هنا",
     loading: "جارٍ تحميل الغرف…",
+    still: "هذه الغرف ليست محدّثة.",
   },
 
   room: {

@@ -89,6 +89,7 @@ export const en = {
     hostedBy: (name: string) => `with ${name}`,
     yours: "You sit here",
     loading: "Loading the rooms…",
+    still: "These rooms are not up to date.",
   },
 
   room: {

@@ -87,6 +87,7 @@ export const es: Messages = {
     hostedBy: (name) => `con ${name}`,
     yours: "Estás aquí",
     loading: "Cargando las salas…",
+    still: "Estas salas no están al día.",
   },
 
   room: {

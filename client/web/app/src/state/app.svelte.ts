@@ -7,7 +7,6 @@ import {
   type Participant,
   PersonalState,
   reasonOf,
-  retryAfter,
   type Room,
   RoomStatus,
   type SessionState,
@@ -15,11 +14,13 @@ import {
   unreachable,
 } from "@free2talk/client";
 import { SvelteMap } from "svelte/reactivity";
-import { api, firstRooms } from "../backend";
+import { api, firstRooms, type LobbyEvent } from "../backend";
 import { toDate } from "../format";
 import { i18n } from "../i18n/index.svelte";
 import { complain } from "../problems";
 import { router } from "../router.svelte";
+import { pause } from "./again";
+import { Followed } from "./followed.svelte";
 import { Lobby } from "./lobby.svelte";
 import { Net } from "./net.svelte";
 import { LiveRoom } from "./room.svelte";
@@ -33,13 +34,16 @@ export interface Kick {
 }
 
 const lingers = 60_000; // the lobby's stream, after one has turned to another page
-const again = 3_000;
-const longest = 60_000; // between attempts, where the server says nothing of when to make them
 const atOnce = 150;
 
 class App {
   readonly session = new Me();
   readonly lobby = new Lobby();
+  /** What keeps the lobby up to date. */
+  readonly lobbyStream = new Followed(
+    (signal) => this.openLobby(signal),
+    (event) => this.lobby.take(event),
+  );
   readonly net = new Net();
 
   /** The room that one sits in; one that has closed stays until one sits down elsewhere. */
@@ -54,10 +58,8 @@ class App {
   private draws = () => {};
   private opening: Promise<void> | undefined; // what the lobby's stream waits for
 
-  private sessionId: string | undefined;
   private personal: AbortController | undefined;
   private listening: Promise<void> = Promise.resolve(); // until the personal stream is over
-  private lobbyStream: AbortController | undefined;
   private lobbyTimer: ReturnType<typeof setTimeout> | undefined;
   private leaving = false;
 
@@ -129,7 +131,7 @@ class App {
   private async follow(state: SessionState): Promise<void> {
     if (state.status === "unknown") return;
     if (state.status === "authenticated") {
-      if (state.sessionId !== this.sessionId) await this.enter(state.sessionId);
+      if (state.sessionId !== this.session.id) await this.enter(state.sessionId);
       return;
     }
     await this.part(state);
@@ -139,8 +141,8 @@ class App {
     const { personal } = this;
     await this.listening; // what the personal stream says last is why
     if (this.personal !== personal) return; // somebody has logged in meanwhile
-    const was = this.sessionId !== undefined;
-    this.sessionId = undefined;
+    const was = this.session.id !== undefined;
+    this.session.id = undefined;
     this.seat = undefined;
     this.kicks.clear();
     if (was && state.ended !== undefined) toasts.show(this.session.farewell(state));
@@ -150,14 +152,14 @@ class App {
   /** begun resolves when the account that has just logged in is there, or cannot be had at once. */
   async begun(): Promise<void> {
     const state = api.session.current;
-    if (state.status === "authenticated" && state.sessionId !== this.sessionId) await this.enter(state.sessionId);
+    if (state.status === "authenticated" && state.sessionId !== this.session.id) await this.enter(state.sessionId);
     await this.entering;
   }
 
   private entering: Promise<void> = Promise.resolve();
 
   private enter(sessionId: string): Promise<void> {
-    this.sessionId = sessionId;
+    this.session.id = sessionId;
     this.personal?.abort();
     this.personal = new AbortController();
     this.session.settled = false;
@@ -168,12 +170,12 @@ class App {
 
   // Whatever it is that fails, the session is there: the question is asked until it is answered.
   private async load(sessionId: string, failures = 0): Promise<void> {
-    if (sessionId !== this.sessionId) return;
+    if (sessionId !== this.session.id) return;
     try {
       const { account } = await api.auth.getMe({});
-      if (sessionId === this.sessionId) this.session.settle(account);
+      if (sessionId === this.session.id) this.session.settle(account);
     } catch (error) {
-      if (sessionId !== this.sessionId) return;
+      if (sessionId !== this.session.id) return;
       const wait = pause(error, failures);
       this.session.trouble = { error, until: Date.now() + wait };
       setTimeout(() => void this.load(sessionId, failures + 1), wait);
@@ -204,7 +206,7 @@ class App {
       case "kicked":
         return this.kicked(what.value.roomId, what.value.reason, what.value.until ? toDate(what.value.until) : new Date());
       case "sessionRevoked":
-        if (what.value.sessionId === this.sessionId) this.session.revoked = what.value.reason;
+        if (what.value.sessionId === this.session.id) this.session.revoked = what.value.reason;
         return;
       case "participantLeft":
         if (what.value.userId === mine && what.value.reason === LeaveReason.DISCONNECTED) this.loseSeat();
@@ -300,35 +302,16 @@ class App {
   /** watchLobby follows the lobby, until the function that it returns is called. */
   watchLobby(): () => void {
     clearTimeout(this.lobbyTimer);
-    if (!this.lobbyStream) {
-      this.lobbyStream = new AbortController();
-      void this.follows(this.lobbyStream.signal);
-    }
+    this.lobbyStream.begin();
     return () => {
-      this.lobbyTimer = setTimeout(() => {
-        this.lobbyStream?.abort();
-        this.lobbyStream = undefined;
-      }, lingers);
+      this.lobbyTimer = setTimeout(() => this.lobbyStream.end(), lingers);
     };
   }
 
-  private async follows(signal: AbortSignal): Promise<void> {
-    try {
-      await this.opening;
-      for await (const event of api.watchRooms({}, { signal })) this.lobby.take(event);
-    } catch (error) {
-      if (signal.aborted) return;
-      complain(error);
-    }
-    this.lobbyStream = undefined;
+  private async *openLobby(signal: AbortSignal): AsyncGenerator<LobbyEvent> {
+    await this.opening;
+    yield* api.watchRooms({}, { signal });
   }
-}
-
-/** pause is how long to wait before the server is asked again. */
-function pause(error: unknown, failures: number): number {
-  const told = retryAfter(error);
-  if (told !== undefined) return Math.max(again, told);
-  return unreachable(error) ? again : Math.min(again * 2 ** failures, longest);
 }
 
 /** roomOf is the id of the room that an event is about, if it is about one. */

@@ -2,16 +2,13 @@
 
 import { type Account, RevokeReason, type SessionState, type User } from "@free2talk/client";
 import { i18n } from "../i18n/index.svelte";
-
-/** Trouble is why it is not known who is logged in, and when the server is asked again, as Date.now. */
-export interface Trouble {
-  error: unknown;
-  until: number;
-}
+import type { Trouble } from "./again";
 
 /** Me is the account that is logged in, if any. */
 export class Me {
   account = $state.raw<Account>();
+  /** The session that it is logged in by, which is there before it is known whose it is. */
+  id = $state<string>();
   /** Whether it is known that somebody is logged in, or that nobody is. */
   settled = $state(false);
   /** Set while that cannot be found out. */
