@@ -54,7 +54,7 @@ func (s *Server) access(next connect.ServerFunc) connect.ServerFunc {
 // record is the one log line of a call that began then.
 func (s *Server) record(ctx context.Context, q *request, procedure string, err error, start time.Time) {
 	level := levelOf(q, err)
-	log := s.config.Log.Handler()
+	log := s.recorder()
 	if !log.Enabled(ctx, level) {
 		return
 	}
@@ -86,9 +86,19 @@ func (s *Server) record(ctx context.Context, q *request, procedure string, err e
 	if caught, ok := errors.AsType[*panicError](q.cause); ok {
 		attrs = append(attrs, slog.String("stack", string(caught.stack)))
 	}
-	line := slog.NewRecord(now, level, "call", 0) // by hand: a logger would look up who calls it
-	line.AddAttrs(attrs...)
-	_ = log.Handle(ctx, line) // there is nowhere to tell that the log cannot be written
+	line := slog.NewRecord(now.UTC(), level, "call", 0)        // by hand: a logger would look up who calls it
+	line.AddAttrs(slog.Attr{Value: slog.GroupValue(attrs...)}) // without a name: they stand for themselves, and are not copied
+	_ = log.Handle(ctx, line)                                  // there is nowhere to tell that the log cannot be written
+}
+
+// recorder handles the records of calls, which say themselves what [callHandler]
+// adds to others.
+func (s *Server) recorder() slog.Handler {
+	handler := s.config.Log.Handler()
+	if adds, ok := handler.(callHandler); ok {
+		return adds.Handler
+	}
+	return handler
 }
 
 // kindOf is what a record says first: what kind of call it was.
@@ -104,7 +114,7 @@ func kindOf(procedure, code, protocol, codec string) []slog.Attr {
 // each codec: those are nearly all.
 func (s *Server) plainLogs(procedure string) (logs [2]slog.Handler) {
 	for place := range logs {
-		logs[place] = s.config.Log.Handler().WithAttrs(kindOf(procedure, codeName(nil), connect.ProtocolNameConnect, laneNames[place]))
+		logs[place] = s.recorder().WithAttrs(kindOf(procedure, codeName(nil), connect.ProtocolNameConnect, laneNames[place]))
 	}
 	return logs
 }

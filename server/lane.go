@@ -44,6 +44,10 @@ func newLane(server *connect.Server, codecs []connect.Codec) *lane {
 	return l
 }
 
+// countedLeast is the size of a reply from which on its length is said here: that
+// of a smaller one net/http says by itself, as it holds it as a whole.
+const countedLeast = 2 << 10 // bytes
+
 // laneReads are the headers that what traces looks for.
 var laneReads = []string{"Traceparent", "Tracestate"}
 
@@ -111,6 +115,7 @@ func (l *lane) serve(w http.ResponseWriter, r *http.Request, q *request, place i
 		fallthrough
 	default:
 		c.tell()
+		w.Header()["Accept-Encoding"] = laneGzip
 		_ = refusals.Write(w, r, err) // a caller who is gone hears nothing
 	}
 }
@@ -200,16 +205,20 @@ func (c *plainCall) Send(msg any) error {
 	c.tell()
 	h := c.w.Header()
 	h["Content-Type"] = laneTypes[c.place]
-	h["Content-Length"] = []string{strconv.Itoa(len(reply))}
+	if len(reply) >= countedLeast {
+		h["Content-Length"] = []string{strconv.Itoa(len(reply))}
+	}
 	c.sent = true
 	_, err := c.w.Write(reply) //nolint:gosec // no page: a message, of a type that says so
 	return err
 }
 
-// tell puts the headers that the chain has set where they are sent.
+// tell puts the headers that the chain has set where they are sent. What we
+// accept is said with errors alone: with nine headers a map is no longer one
+// piece, and net/http makes two of them for an answer, which is a twentieth of
+// what a call costs.
 func (c *plainCall) tell() {
 	h := c.w.Header()
-	h["Accept-Encoding"] = laneGzip
 	for name, values := range c.info.ResponseHeader().All() {
 		h[name] = append(h[name], values...)
 	}

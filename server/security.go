@@ -51,15 +51,11 @@ func (h callHandler) Handle(ctx context.Context, r slog.Record) error {
 	if !ok || q.id == "" {
 		return h.Handler.Handle(ctx, r)
 	}
-	var identified, attributed bool
+	attributed := false
 	r.Attrs(func(a slog.Attr) bool {
-		identified = identified || a.Key == "request_id"
 		attributed = attributed || a.Key == "actor"
-		return !identified // a call's own record begins with it
+		return !attributed
 	})
-	if identified {
-		return h.Handler.Handle(ctx, r)
-	}
 	r = r.Clone()
 	r.AddAttrs(slog.String("request_id", q.id), slog.String("address", q.device.IP))
 	if q.known && !attributed {

@@ -15,48 +15,63 @@
 -- Returns for each log {taken 0|1, places left, wait µs}, one after the other: the wait is until the
 -- oldest place is free again, or, where none was taken, until as many as wanted are. Taken is -1 where
 -- the key holds something else; the others are served all the same.
-local time = redis.call('TIME')
+--
+-- Most logs hold nothing that is over: the oldest place says so, and when it is free again. A script that has
+-- written may go on in a Redis whose memory is full: so each log begins with something that takes none.
+local call, pcall, all = redis.call, redis.pcall, ARGV
+local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 local at = string.format('%.0f', now) -- Lua would write a number this large as 1.79e+15
 local answers = {}
 local a = 1
 for k, log in ipairs(KEYS) do
-  local window, limit, ttl, cost, id = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), ARGV[a + 2], tonumber(ARGV[a + 3]), ARGV[a + 4]
-  local pairs_end = a + 5 + 2 * ARGV[a + 5]
+  local window, limit, cost = tonumber(all[a]), tonumber(all[a + 1]), tonumber(all[a + 3])
+  local id, pairs_end = all[a + 4], a + 5 + 2 * all[a + 5]
   local taken, left, wait = 0, 0, 0
-  local old = redis.pcall('ZREMRANGEBYSCORE', log, '-inf', string.format('%.0f', now - window))
-  if type(old) == 'table' then
-    if not string.find(old.err, 'WRONGTYPE', 1, true) then
-      return old
+  local oldest = pcall('ZRANGE', log, 0, 0, 'WITHSCORES')
+  if oldest.err then
+    if not string.find(oldest.err, 'WRONGTYPE', 1, true) then
+      return oldest
     end
     taken = -1
   else
+    local over = oldest[2] and oldest[2] - now <= -window
+    local lasts = oldest[2] and not over -- else it may be another that begins
+    if lasts then
+      call('PEXPIRE', log, all[a + 2])
+    else
+      call('ZREMRANGEBYSCORE', log, '-inf', string.format('%.0f', now - window))
+    end
     for i = a + 6, pairs_end, 2 do
-      if ARGV[i + 1] - window < 0 then
-        redis.call('ZADD', log, 'NX', string.format('%.0f', now - ARGV[i + 1]), ARGV[i])
+      if all[i + 1] - window < 0 then
+        over = true
+        call('ZADD', log, 'NX', string.format('%.0f', now - all[i + 1]), all[i])
       end
     end
-    local held, added = redis.call('ZCARD', log), 0
+    if over then
+      oldest = call('ZRANGE', log, 0, 0, 'WITHSCORES')
+    end
+    local held, added = oldest[2] and call('ZCARD', log) or 0, 0
     if held + cost <= limit then
       taken = 1
-      for i = 1, cost do
-        added = added + redis.call('ZADD', log, 'NX', at, id .. ':' .. i)
+      added = call('ZADD', log, 'NX', at, id .. ':1') -- by itself: spelling a number takes Lua long
+      for i = 2, cost do
+        added = added + call('ZADD', log, 'NX', at, id .. ':' .. i)
       end
       wait = window
-    elseif redis.call('ZSCORE', log, id .. ':1') then -- sent again: its own places fill the log
+    elseif call('ZSCORE', log, id .. ':1') then -- sent again: its own places fill the log
       taken = 1
     end
-    if held + taken > 0 then
-      redis.call('PEXPIRE', log, ttl)
+    if not lasts and held + taken > 0 then
+      call('PEXPIRE', log, all[a + 2])
     end
-    if held > 0 then
-      -- Free again first: the oldest; after a refusal the one whose going makes room for the cost.
-      local first = 0
-      if taken == 0 then
-        first = held + cost - limit - 1
-      end
-      local entry = redis.call('ZRANGE', log, first, first, 'WITHSCORES')
-      wait = math.max(0, entry[2] + window - now)
+    if taken == 0 and held + cost > limit + 1 then
+      -- The one whose going makes room for the cost.
+      local nth = held + cost - limit - 1
+      oldest = call('ZRANGE', log, nth, nth, 'WITHSCORES')
+    end
+    if oldest[2] then
+      wait = math.max(0, oldest[2] + window - now)
     end
     left = math.max(0, limit - held - added)
   end
