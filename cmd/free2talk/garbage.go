@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime/debug"
 	rtmetrics "runtime/metrics"
+	"slices"
 	"time"
 )
 
@@ -19,8 +20,9 @@ const (
 	garbageLeast = 100
 	garbageGrows = 50
 	garbageSize  = 256 << 20 // bytes that it may come to while it is more than the least
-	growLeast    = 4 << 20   // bytes that more is in use than at the last look, beside a twentieth
+	growLeast    = 4 << 20   // bytes that more is in use than at any of the last looks, beside a twentieth
 	growMany     = 500       // goroutines that are more than then
+	growLooks    = 8         // of those that saw another collection
 	garbageLook  = time.Second
 )
 
@@ -88,6 +90,11 @@ type garbage struct {
 	share int
 	last  heap // as of the look that saw the last collection first
 	calm  int  // looks since
+
+	// lives is what was in use at the last such looks. A collection under load also
+	// counts what began while it ran, more or less of it: only what is above all of
+	// them is more and more.
+	lives [growLooks]uint64
 }
 
 // look decides how much garbage may lie, and whether to give memory back: at a calm
@@ -104,10 +111,13 @@ func (g *garbage) look(now heap) (share int, giveBack bool) {
 		return g.share, g.calm >= calmAfter && now.spare > max(spareLeast, now.live/4)
 	}
 	g.share = garbageShare(now.live)
-	if begins || now.live > g.last.live+g.last.live/20+growLeast {
+	most := slices.Max(g.lives[:])
+	if begins || now.live > most+most/20+growLeast {
 		g.share = garbageGrows
 	}
 	g.last, g.calm = now, 0
+	copy(g.lives[1:], g.lives[:])
+	g.lives[0] = now.live
 	return g.share, false
 }
 

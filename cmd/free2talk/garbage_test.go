@@ -52,6 +52,20 @@ func TestLittleGarbageLiesWhileMoreAndMoreIsInUse(t *testing.T) {
 	}
 }
 
+// As under a load of calls: each collection counts what began while it ran.
+func TestWhatIsInUseNowAndThenDoesNotGrow(t *testing.T) {
+	t.Parallel()
+	var g garbage
+	for i, look := range []struct {
+		live uint64 // in MiB
+		want int
+	}{{106, 50}, {120, 50}, {106, 240}, {124, 200}, {104, 240}, {128, 200}, {110, 230}, {140, 50}} {
+		if got, _ := g.look(heap{cycles: uint64(i) + 1, live: look.live << 20}); got != look.want {
+			t.Errorf("look %d: %d, want %d", i, got, look.want)
+		}
+	}
+}
+
 func TestStreamsThatBeginAreSeenBeforeTheNextCollection(t *testing.T) {
 	t.Parallel()
 	var g garbage
