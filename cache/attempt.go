@@ -189,7 +189,7 @@ func (a *account) beginning(limit talk.Limit, places int, now time.Time) (talk.V
 func (b *beginning) call(k known, now time.Time) *call {
 	args := []any{b.limit.Window.Microseconds(), b.limit.Places, ttl(b.limit.Window), patience.Microseconds(), b.member(b.id)}
 	for _, p := range k.lost { // counted ones only: a pending one may end while this is under way
-		args = append(args, "f:"+b.member(p.id), now.Sub(p.at).Microseconds())
+		args = append(args, "f:"+b.member(p.id), p.at.age(now).Microseconds())
 	}
 	return scriptBegin.run(b.name, args...)
 }
@@ -292,7 +292,7 @@ func (a *attempt) note(failed, told bool) {
 	account := l.account(a.name, a.limit.Window, now)
 	delete(account.pending, a.id)
 	if failed {
-		l.add(account, place{at: now, id: a.id, cost: 1, told: told})
+		l.add(account, now, place{id: a.id, cost: 1, told: told})
 	}
 	select {
 	case account.wake <- struct{}{}:

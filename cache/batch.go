@@ -135,6 +135,9 @@ func (b *batcher) do(ctx context.Context, calls ...*call) error {
 	}
 	began := time.Now()
 	err := b.shares(ctx, calls)
+	if err == nil {
+		return nil
+	}
 	if took := time.Since(began); errors.Is(err, errAway) && took > b.timeout/waitedShare && !slept(began, b.timeout) {
 		losses.Lose()
 	}

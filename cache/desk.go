@@ -150,7 +150,7 @@ func (l *ledger) forget(name string) {
 		return
 	}
 	l.places -= len(a.log)
-	a.log, a.held, a.refused = nil, 0, time.Time{}
+	a.log, a.held, a.untold, a.refused = nil, 0, 0, time.Time{}
 	select {
 	case a.wake <- struct{}{}:
 	default:

@@ -37,6 +37,7 @@ type account struct {
 	log     []place              // oldest first
 	one     [1]place             // room for a log that stays short
 	held    int                  // the sum of its costs
+	untold  int                  // of its places: Redis does not know so many
 	pending map[uint64]time.Time // attempts that have not ended: when they began
 	refused time.Time            // calls of this cost or a higher one are refused until then
 	cost    int
@@ -46,13 +47,25 @@ type account struct {
 	wake    chan struct{} // gets a value when a place may be free; nil where nobody has waited yet
 }
 
-// place is what one call was given.
+// place is what one call was given. A node has a million of them at most, in
+// which the collection of garbage has nothing to look for.
 type place struct {
-	at   time.Time
+	at   moment
 	id   uint64
 	cost int
 	told bool // Redis knows it
 }
+
+// moment is a time by the clock of this process that nobody sets, in nanoseconds
+// since it began. Unlike a [time.Time] it holds no pointer.
+type moment int64
+
+var processBegan = time.Now()
+
+func momentOf(t time.Time) moment { return moment(t.Sub(processBegan)) }
+
+// age is how long ago it was.
+func (m moment) age(now time.Time) time.Duration { return time.Duration(momentOf(now) - m) }
 
 // account returns the log of a key, made up to date. The lock is held.
 func (l *ledger) account(name string, window time.Duration, now time.Time) *account {
@@ -81,9 +94,11 @@ func (l *ledger) again(a *account, now time.Time) *account {
 
 func (l *ledger) prune(a *account, now time.Time) {
 	n := 0
-	for n < len(a.log) && now.Sub(a.log[n].at) >= a.window {
+	for ; n < len(a.log) && a.log[n].at.age(now) >= a.window; n++ {
 		a.held -= a.log[n].cost
-		n++
+		if !a.log[n].told {
+			a.untold--
+		}
 	}
 	l.places -= n
 	if a.log = a.log[n:]; len(a.log) == 0 {
@@ -126,16 +141,20 @@ func (a *account) busy() bool { return len(a.line)+len(a.pending) > 0 }
 
 func (a *account) idle(now time.Time) bool { return len(a.log) == 0 && !now.Before(a.refused) }
 
-// add notes what was given.
-func (l *ledger) add(a *account, p place) {
+// add notes what was given at a time.
+func (l *ledger) add(a *account, at time.Time, p place) {
 	if a.log == nil {
 		a.log = a.one[:0]
 	}
+	p.at = momentOf(at)
 	a.log = append(a.log, p)
 	a.held += p.cost
+	if !p.told {
+		a.untold++
+	}
 	l.places++
 	if l.places > mostPlaces {
-		l.evict(p.at)
+		l.evict(at)
 	}
 }
 
@@ -155,7 +174,7 @@ func (a *account) remembered(cost int, now time.Time) (time.Duration, bool) {
 func (a *account) free(places int, now time.Time) time.Duration {
 	for _, p := range a.log {
 		if places -= p.cost; places <= 0 {
-			return p.at.Add(a.window).Sub(now)
+			return a.window - p.at.age(now)
 		}
 	}
 	return 0
@@ -212,8 +231,12 @@ func (a *account) known(epoch uint64) known {
 		for i := range a.log {
 			a.log[i].told = false
 		}
+		a.untold = len(a.log)
 	}
 	k := known{held: a.held, epoch: epoch}
+	if a.untold == 0 { // nearly always, and a log may be long
+		return k
+	}
 	for _, p := range a.log {
 		if !p.told && len(k.lost) < mostLost {
 			k.lost = append(k.lost, p)
@@ -232,7 +255,10 @@ func (a *account) told(k known) {
 		ids[p.id] = true
 	}
 	for i := range a.log {
-		a.log[i].told = a.log[i].told || ids[a.log[i].id]
+		if p := &a.log[i]; !p.told && ids[p.id] {
+			p.told = true
+			a.untold--
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func TestALedgerIsExact(t *testing.T) {
 		equal(t, fmt.Sprint("step ", step, ": allowed"), v.Allowed, held+cost <= limit.Places)
 		equal(t, "left", v.Left, limit.Places-held)
 		if v.Allowed {
-			l.add(a, place{at: start.Add(now), cost: cost})
+			l.add(a, start.Add(now), place{cost: cost})
 			all = append(all, given{now, cost})
 			continue
 		}

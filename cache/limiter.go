@@ -143,7 +143,7 @@ func (t *taking) call(k known) *call {
 	args[3], args[4] = t.cost, t.member(t.id)
 	for _, p := range k.lost {
 		for i := range p.cost {
-			args = append(args, t.member(p.id)+":"+strconv.Itoa(i+1), t.now.Sub(p.at).Microseconds())
+			args = append(args, t.member(p.id)+":"+strconv.Itoa(i+1), p.at.age(t.now).Microseconds())
 		}
 	}
 	args[5] = (len(args) - 6) / 2
@@ -166,7 +166,7 @@ func (t *taking) settle(taken bool, left int, wait time.Duration, k known) talk.
 	if !v.Allowed {
 		return v
 	}
-	l.add(a, place{at: t.now, id: t.id, cost: t.cost, told: true})
+	l.add(a, t.now, place{id: t.id, cost: t.cost, told: true})
 	a.compare(t.limit.Places-left, k.held+t.cost)
 	v.Left, v.Reset = min(left, v.Left-t.cost), wait
 	return v
@@ -184,7 +184,7 @@ func (t *taking) alone() talk.Verdict {
 	v := a.verdict(t.limit, places, cost, now)
 	v.Local = true
 	if v.Allowed {
-		l.add(a, place{at: now, id: t.id, cost: cost})
+		l.add(a, now, place{id: t.id, cost: cost})
 		v.Left, v.Reset = places-a.held, a.free(1, now)
 	}
 	return v

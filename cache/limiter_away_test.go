@@ -229,7 +229,7 @@ func TestALedgerIsBounded(t *testing.T) {
 	now := time.Now()
 	for i := range 2 * mostAccounts {
 		a := l.account(seconds(time.Duration(i)*time.Second), time.Hour, now)
-		l.add(a, place{at: now, id: uint64(i), cost: 1})
+		l.add(a, now, place{id: uint64(i), cost: 1})
 	}
 	if n := len(l.accounts); n > mostAccounts {
 		t.Errorf("%d accounts", n)

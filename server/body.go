@@ -16,9 +16,9 @@ const (
 	bodyMost   = 64 << 10 // bytes of a request, before and after decompression
 	duplexMost = 1 << 20  // bytes of all requests of a stream that the client writes to (reflection)
 
-	// bodyWithin is how long a request's body may take to arrive. The context's
-	// deadline does not interrupt a read, and a whole-request time-out of the
-	// server would end streams.
+	// bodyWithin is how long a request may take to arrive, with its body: the
+	// context's deadline does not interrupt a read. net/http lifts it from a
+	// connection once the body is complete, so it ends no stream.
 	bodyWithin = 10 * time.Second
 
 	// drainWithin is how long net/http may look for the rest of a body that
@@ -101,11 +101,10 @@ func linger(w http.ResponseWriter, r *http.Request, body io.ReadCloser) {
 	_, _ = http.MaxBytesReader(w, body, 0).Read(make([]byte, 1)) // that it fails is what it is for
 }
 
-// inTime returns a body that has to arrive in time.
+// inTime returns a body that has to arrive in time. Over HTTP/2 its time-out is
+// lifted as well when it is complete: a stream that lasts would keep the clock.
 func inTime(w http.ResponseWriter, r *http.Request, body io.ReadCloser) io.ReadCloser {
-	timed := &timedBody{ReadCloser: body, w: w, r: r}
-	timed.within(bodyWithin)
-	return timed
+	return &timedBody{ReadCloser: body, w: w, r: r, lifts: r.ProtoMajor > 1}
 }
 
 // readDeadliner is who knows the connection that a request comes by.
@@ -118,14 +117,14 @@ func deadlinesOf(w http.ResponseWriter) readDeadliner {
 	return http.NewResponseController(w)
 }
 
-// timedBody has to arrive in time. When it is complete the deadline is lifted:
-// on HTTP/1.1 the connection is read on, to notice a caller who leaves, and a
-// deadline that fires there would end the call.
+// timedBody has to arrive in time, and what has not when it is closed is hardly
+// waited for.
 type timedBody struct {
 	io.ReadCloser
 
 	w       http.ResponseWriter
 	r       *http.Request
+	lifts   bool
 	arrived bool
 }
 
@@ -134,7 +133,9 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF && !b.arrived { // readers return it bare
 		b.arrived = true
-		_ = deadlinesOf(b.w).SetReadDeadline(time.Time{})
+		if b.lifts {
+			_ = deadlinesOf(b.w).SetReadDeadline(time.Time{})
+		}
 	}
 	return n, err
 }

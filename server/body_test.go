@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -190,6 +191,82 @@ func TestWhoIsRefusedSeesTheAnswer(t *testing.T) {
 			})
 		}
 	}
+}
+
+// byAllWays sends a request over HTTP/1.1 and h2c, as a plain call and by
+// Connect's transport, all at once.
+func byAllWays(t *testing.T, asked func(kind string) *http.Request, check func(way string, got *http.Response)) {
+	t.Helper()
+	two := &http.Transport{Protocols: new(http.Protocols)}
+	two.Protocols.SetUnencryptedHTTP2(true)
+	var all sync.WaitGroup
+	for _, transport := range []*http.Transport{{}, two} {
+		defer transport.CloseIdleConnections()
+		for _, kind := range []string{"application/json", "application/json; charset=utf-8"} {
+			all.Go(func() {
+				got, err := transport.RoundTrip(asked(kind))
+				if err != nil {
+					t.Errorf("%s: %v", kind, err)
+					return
+				}
+				defer got.Body.Close()
+				check(got.Proto+" "+kind, got)
+			})
+		}
+	}
+	all.Wait()
+}
+
+// TestABodyHasToArrive: whoever sends a part of it, and then nothing, is answered.
+func TestABodyHasToArrive(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, nil)
+	began := time.Now()
+	byAllWays(t, func(kind string) *http.Request {
+		body, rest := io.Pipe()
+		t.Cleanup(func() { _ = rest.Close() })
+		go func() { _, _ = io.WriteString(rest, "{") }()
+		req := e.request(getRoomPath, kind, body)
+		req.ContentLength = 50
+		return req
+	}, func(way string, got *http.Response) {
+		if took := time.Since(began); got.StatusCode < 400 || took < bodyWithin/2 || took > bodyWithin+5*time.Second {
+			t.Errorf("%s: %s after %v", way, got.Status, took)
+		}
+	})
+}
+
+// TestACallOutlastsItsBody: the time that a body has ends with the body.
+func TestACallOutlastsItsBody(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, nil)
+	e.fake.set(func(ctx context.Context, _ string) error {
+		select {
+		case <-time.After(bodyWithin + time.Second):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	byAllWays(t, func(kind string) *http.Request {
+		req := e.request(getRoomPath, kind, strings.NewReader(`{"id":"`+aRoomID+`"}`))
+		req.Header.Set("Connect-Timeout-Ms", "25000")
+		return req
+	}, func(way string, got *http.Response) {
+		if got.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", way, got.Status)
+		}
+	})
+}
+
+// request is one that was not sent yet.
+func (e *edge) request(path, kind string, body io.Reader) *http.Request {
+	req, err := http.NewRequestWithContext(e.t.Context(), http.MethodPost, e.url+path, body)
+	if err != nil {
+		e.t.Error(err)
+	}
+	req.Header.Set("Content-Type", kind)
+	return req
 }
 
 func TestTimeoutReadable(t *testing.T) {

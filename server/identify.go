@@ -82,18 +82,20 @@ func tokenLike(s string) bool {
 	if s == "" || len(s) > tokenMost {
 		return false
 	}
+	foreign := byte(0)
 	for i := range len(s) {
-		if !token68[s[i]] {
-			return false
-		}
+		foreign |= foreignTo68[s[i]]
 	}
-	return true
+	return foreign == 0
 }
 
-// token68 are the bytes that such a token is made of.
-var token68 = func() (set [256]bool) {
+// foreignTo68 is not 0 for the bytes that such a token has none of.
+var foreignTo68 = func() (set [256]byte) {
+	for c := range set {
+		set[c] = 1
+	}
 	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~+/=") {
-		set[c] = true
+		set[c] = 0
 	}
 	return set
 }()

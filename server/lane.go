@@ -83,7 +83,6 @@ func (l *lane) serve(w http.ResponseWriter, r *http.Request, q *request, place i
 	q.plain = c
 	if r.ContentLength > 0 {
 		c.body = timedBody{ReadCloser: r.Body, w: w, r: r}
-		c.body.within(bodyWithin)
 	}
 	c.info.Spec.Procedure, c.info.PeerAddr, c.info.Protocol = r.URL.Path, r.RemoteAddr, connect.ProtocolNameConnect
 	c.info.Codec = laneNames[place]

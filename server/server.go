@@ -246,7 +246,9 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 }
 
 // newHTTP is the one place where connections are configured. There is no
-// WriteTimeout: it would end streams.
+// WriteTimeout: it would end streams. The ReadTimeout costs a call nothing, where
+// a deadline that is set in its course is two messages to whoever reads the
+// connection over HTTP/2.
 func (s *Server) newHTTP() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -258,6 +260,7 @@ func (s *Server) newHTTP() *http.Server {
 		ConnContext:       withConn,
 		TLSConfig:         s.config.TLS.Clone(), // which nil has too
 		ReadHeaderTimeout: headerWithin,
+		ReadTimeout:       bodyWithin,
 		IdleTimeout:       idleFor,
 		MaxHeaderBytes:    headersMost,
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
