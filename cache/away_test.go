@@ -143,7 +143,7 @@ func TestDirtyKeysAreNotRead(t *testing.T) {
 	world := newNumbers()
 	world.set(roomA, 2)
 	c := world.cache(r)
-	check(t, raw(r).Set(t.Context(), r.keys.entry(roomA), filled(newLease(), 'a', []byte("1")), time.Hour).Err())
+	check(t, raw(r).Set(t.Context(), r.keys.entry(roomA), filled(newLease(r.history), 'a', []byte("1")), time.Hour).Err())
 	equal(t, "while it is believed", get(t, c, roomA), 1)
 	r.dirty.mark([]talk.Key{roomA})
 	equal(t, "while it is dirty", get(t, c, roomA), 2)

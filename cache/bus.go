@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"encoding/hex"
 	"hash/fnv"
 	"strconv"
 	"strings"
@@ -148,11 +149,14 @@ func (k keys) wakes() string { return k.prefix + "events" }
 // shard's slot where nothing is listened to.
 func (k keys) busShard(shard int) string { return k.prefix + "events:{" + strconv.Itoa(shard) + "}" }
 
+// topic carries the history: a node that does not know yet that it is another one
+// may tell of what was never committed there, with numbers that are given again.
 func (k keys) topic(topic talk.Topic) string {
-	return k.busShard(busShard(topic)) + ":" + string(topic)
+	return k.busShard(busShard(topic)) + ":" + hex.EncodeToString([]byte(k.history)) + ":" + string(topic)
 }
 
 func (k keys) topicOf(channel string) talk.Topic {
 	_, topic, _ := strings.Cut(channel, "}:")
+	_, topic, _ = strings.Cut(topic, ":")
 	return talk.Topic(topic)
 }

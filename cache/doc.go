@@ -41,6 +41,11 @@
 // share a load only where it began after they came; who comes later shares the
 // next. So a thousand misses at once are at most two loads a node.
 //
+// A token names the history of the database that its reader loads from, by a
+// hash. An entry of another history is a miss and unlinked: what it says may be
+// of commits that a failover lost. The key is the same in all histories, so a
+// writer that does not know yet of the new one forgets what others have filled.
+//
 // # What is near
 //
 // A process keeps what is read often in its own memory, with the replies that
@@ -100,8 +105,8 @@
 //
 // # Events and presence
 //
-// Events of a topic are published on events:{<shard>}:<topic>, by sharded
-// Pub/Sub on a Cluster; every commit is told on events, which wakes who reads
+// Events of a topic are published on events:{<shard>}:<history>:<topic>, by
+// sharded Pub/Sub on a Cluster; every commit is told on events, which wakes who reads
 // the table. A subscription pings itself, and says when messages were lost.
 //
 // People are spread over sixteen shards, each in one slot. A script that takes

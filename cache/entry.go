@@ -2,15 +2,17 @@ package cache
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"time"
 )
 
 // An entry is `tag · token · payload`. The token names the lease that the
-// entry was filled under: when it was taken, in ms, and ten random bytes. The payload of a value is
+// entry was filled under: when it was taken, in ms, by a node of which history of the
+// database, and six random bytes. The payload of a value is
 // `format · kind · encoded`, so that a value of another shape, or under the
-// wrong key, is a miss and no wrong answer.
+// wrong key, is a miss and no wrong answer. So is what was loaded from another history.
 const (
 	tagLease  = 'L' // somebody loads it
 	tagValue  = 'V'
@@ -18,9 +20,11 @@ const (
 
 	tokenSize    = 16
 	timeSize     = 6 // of the token
+	historySize  = 4 // of the token, after the time
 	formatNow    = 1 // raised when the encoding of any kind changes its meaning
 	entryHead    = 1 + tokenSize
 	valueHead    = entryHead + 2
+	entryMark    = 1 + timeSize + historySize // bytes that tell whether it is a value, and of which history
 	leaseSize    = entryHead
 	mostLeaseLag = 60 * time.Millisecond // how long others wait for who has the lease
 )
@@ -30,13 +34,28 @@ var (
 	errPanicked  = errors.New("cache: a load panicked")
 )
 
+// historyTag tells the histories of the database apart: it is a hash of the id of
+// one, see [Config.History].
+type historyTag string
+
+func tagOf(id string) historyTag {
+	sum := sha256.Sum256([]byte(id))
+	return historyTag(sum[:historySize])
+}
+
 // newLease makes a lease that is like no other.
-func newLease() string {
+func newLease(of historyTag) string {
 	var b [leaseSize]byte
 	b[0] = tagLease
 	binary.BigEndian.PutUint64(b[1:], uint64(time.Now().UnixMilli())<<16)
-	_, _ = rand.Read(b[1+timeSize:]) // never fails
+	n := 1 + timeSize + copy(b[1+timeSize:], of)
+	_, _ = rand.Read(b[n:]) // never fails
 	return string(b[:])
+}
+
+// has reports whether an entry, or the head of one, is of that history.
+func (h historyTag) has(entry string) bool {
+	return len(entry) >= entryMark && entry[1+timeSize:entryMark] == string(h)
 }
 
 // filled is the entry that a lease becomes.

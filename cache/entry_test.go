@@ -6,8 +6,8 @@ import (
 
 func TestEntry(t *testing.T) {
 	t.Parallel()
-	lease := newLease()
-	if newLease() == lease {
+	lease := newLease(tagOf("a history"))
+	if newLease(tagOf("a history")) == lease {
 		t.Error("two leases are the same")
 	}
 	for entry, want := range map[string]struct {
@@ -28,7 +28,7 @@ func TestEntry(t *testing.T) {
 // Whatever lies in Redis is an entry or is refused; it never panics, and what
 // is taken for a value is what was written.
 func FuzzSplit(f *testing.F) {
-	lease := newLease()
+	lease := newLease(tagOf("a history"))
 	for _, seed := range []string{"", "L", lease, string(absent(lease)), string(filled(lease, 'a', []byte("x"))), string(filled(lease, 'b', nil))} {
 		f.Add(seed)
 	}

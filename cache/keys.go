@@ -73,7 +73,10 @@ func KeyTable() string {
 }
 
 // keys builds the names of keys. Nothing else does.
-type keys struct{ prefix string }
+type keys struct {
+	prefix  string
+	history historyTag // that events are of
+}
 
 // entry is where the cache holds what key names.
 func (k keys) entry(key talk.Key) string {

@@ -12,7 +12,7 @@ import (
 
 func TestKeys(t *testing.T) {
 	t.Parallel()
-	k := keys{"f2t:"}
+	k := keys{prefix: "f2t:", history: tagOf("")}
 	for want, got := range map[string]string{
 		"f2t:room:{r1}":                       k.entry(talk.RoomKey("r1")),
 		"f2t:slug:{tea-room}":                 k.entry(talk.SlugKey("tea-room")),

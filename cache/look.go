@@ -119,6 +119,8 @@ func (t *Typed[T]) found(ctx context.Context, key talk.Key, entry string, since 
 	switch {
 	case err != nil:
 		return value, "format"
+	case !t.redis.history.has(entry):
+		return value, "history"
 	case tag == tagAbsent:
 		t.stats.negative.count(ctx)
 	default:

@@ -34,6 +34,9 @@ type Config struct {
 	URL string
 	// Prefix stands before every key. Zero means "f2t:".
 	Prefix string
+	// History is the id of the database's history that entries are loaded from,
+	// and that events are of; those of another are not seen. Zero is one as well.
+	History string
 	// Loads is how many loads of what Redis does not have may run at once: half
 	// of a database's connections, so that reads leave writes the other half.
 	// Zero means that there is no bound.

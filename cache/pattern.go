@@ -84,17 +84,17 @@ func (r *Redis) Holds(ctx context.Context, keys ...talk.Key) (held int, err erro
 func (r *Redis) holds(ctx context.Context, do func(context.Context, ...*call) error, keys ...talk.Key) (held int, err error) {
 	calls := make([]*call, len(keys))
 	for i, key := range keys {
-		calls[i] = command("getrange", r.keys.entry(key), 0, 0)
+		calls[i] = command("getrange", r.keys.entry(key), 0, entryMark-1)
 	}
 	if err := do(ctx, calls...); err != nil {
 		return 0, err
 	}
 	for _, c := range calls {
-		tag, err := c.reply.Text()
+		head, err := c.reply.Text()
 		if errors.Is(c.err(), errAway) {
 			return held, c.err()
 		}
-		if err == nil && tag == string(tagValue) { // what is of another type is no value
+		if err == nil && r.history.has(head) && head[0] == tagValue { // what is of another type is no value
 			held++
 		}
 	}

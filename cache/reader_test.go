@@ -217,7 +217,7 @@ func waysLeadElsewhere(t *testing.T, r *Redis) {
 		if strings.HasPrefix(string(key), "username") {
 			kind = 'd'
 		}
-		check(t, raw(r).Set(t.Context(), r.keys.entry(key), filled(newLease(), kind, []byte(wrong)), time.Hour).Err())
+		check(t, raw(r).Set(t.Context(), r.keys.entry(key), filled(newLease(r.history), kind, []byte(wrong)), time.Hour).Err())
 	}
 	for slug, id := range map[string]talk.RoomID{"tea": "r1", "coffee": "r2"} {
 		room, err := reader.RoomBySlug(t.Context(), slug)

@@ -22,6 +22,7 @@ type Redis struct {
 	config  Config
 	servers string
 	keys    keys
+	history historyTag
 	metrics *metrics
 	memory  *memory
 
@@ -49,7 +50,8 @@ var _ talk.Cache = (*Redis)(nil)
 
 func newRedis(client redis.UniversalClient, servers []string, config Config) (*Redis, error) {
 	r := &Redis{
-		client: client, config: config, keys: keys{config.Prefix}, servers: strings.Join(servers, ","),
+		client: client, config: config, servers: strings.Join(servers, ","),
+		keys: keys{config.Prefix, tagOf(config.History)}, history: tagOf(config.History),
 		loads: newLoads(config.Loads), dirty: newDirty(),
 	}
 	r.ended, r.end = context.WithCancel(context.Background())

@@ -232,7 +232,7 @@ func (f *fetch[T]) ask(keys []talk.Key) (waiting []talk.Key) {
 	leases := make([]string, len(keys))
 	calls := make([]*call, len(keys))
 	for i, key := range keys {
-		leases[i] = newLease()
+		leases[i] = newLease(f.redis.history)
 		calls[i] = command("set", f.redis.keys.entry(key), leases[i], "nx", "get", "px", jitter(leaseTTL).Milliseconds()).ifSpace()
 	}
 	_ = f.redis.cache.do(f.ctx, calls...) // each call knows

@@ -94,7 +94,7 @@ func leaseEnds(t *testing.T, r *Redis) {
 	world.set(roomA, 1)
 	c := world.cache(r)
 	// Somebody took the lease, and died.
-	check(t, raw(r).Set(t.Context(), r.keys.entry(roomA), newLease(), 700*time.Millisecond).Err())
+	check(t, raw(r).Set(t.Context(), r.keys.entry(roomA), newLease(r.history), 700*time.Millisecond).Err())
 	equal(t, "who does not wait for it", get(t, c, roomA), 1)
 	entry := raw(r).Get(t.Context(), r.keys.entry(roomA)).Val()
 	if entry == "" || entry[0] != tagLease {
@@ -110,7 +110,7 @@ func leaseEnds(t *testing.T, r *Redis) {
 func waitsForLeaseholder(t *testing.T, r *Redis) {
 	world := newNumbers()
 	world.set(roomA, 1)
-	lease := newLease()
+	lease := newLease(r.history)
 	check(t, raw(r).Set(t.Context(), r.keys.entry(roomA), lease, patient).Err())
 	answer := make(chan int)
 	go func() { answer <- get(t, world.cache(r), roomA) }()
@@ -139,13 +139,13 @@ func unreadable(t *testing.T, r *Redis) {
 	world.set(roomA, 9)
 	c := world.cache(r)
 	ctx, name := t.Context(), r.keys.entry(roomA)
-	whole := string(filled(newLease(), 'a', []byte("[3]")))
+	whole := string(filled(newLease(r.history), 'a', []byte("[3]")))
 	plant := map[string]func() error{
 		"empty":       func() error { return raw(r).Set(ctx, name, "", time.Minute).Err() },
 		"cut short":   func() error { return raw(r).Set(ctx, name, whole[:9], time.Minute).Err() },
 		"cut payload": func() error { return raw(r).Set(ctx, name, whole[:valueHead+1], time.Minute).Err() },
 		"another kind": func() error {
-			return raw(r).Set(ctx, name, string(filled(newLease(), 'b', []byte("3"))), time.Minute).Err()
+			return raw(r).Set(ctx, name, string(filled(newLease(r.history), 'b', []byte("3"))), time.Minute).Err()
 		},
 		"a later shape": func() error { return raw(r).Set(ctx, name, whole[:17]+"\xff"+whole[18:], time.Minute).Err() },
 		"garbage":       func() error { return raw(r).Set(ctx, name, "Zzzzzzzzzzzzzzzzzzzzzzzz", time.Minute).Err() },

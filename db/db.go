@@ -44,10 +44,11 @@ func (c Config) withDefaults() Config {
 // Store is the database: a [talk.Store], and what the process needs around it.
 type Store struct {
 	dialect
-	clock talk.Clock // nil: the database's
-	gates gates
-	turns *turns // of calls at the connections
-	conns int
+	clock   talk.Clock // nil: the database's
+	gates   gates
+	turns   *turns // of calls at the connections
+	conns   int
+	lineage *lineage
 }
 
 var _ talk.Store = (*Store)(nil)
@@ -56,11 +57,11 @@ var _ talk.Store = (*Store)(nil)
 // server that is away: the first query says ErrDatabaseUnavailable.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	config = config.withDefaults()
-	s := &Store{clock: config.Now, turns: &turns{}, conns: config.MaxConns} // SQLite's one writer is waited for
+	s := &Store{clock: config.Now, turns: &turns{}, conns: config.MaxConns, lineage: newLineage()} // SQLite's one writer is waited for
 	var err error
 	if isPostgres(config.URL) {
 		s.turns = newTurns(share(config.MaxConns))
-		s.dialect, err = openPostgres(config, s.turns)
+		s.dialect, err = openPostgres(config, s.turns, s.lineage)
 	} else {
 		s.dialect, err = openSQLite(ctx, config)
 	}

@@ -88,7 +88,7 @@ type postgresDialect struct {
 	timing *timing // of batches, which Bun's hooks do not see; nil: nobody measures
 }
 
-func openPostgres(config Config, turns *turns) (dialect, error) {
+func openPostgres(config Config, turns *turns, lineage *lineage) (dialect, error) {
 	conn, err := pgx.ParseConfig(config.URL)
 	if err != nil {
 		return nil, errors.New("database url: not a Postgres URL") // the cause would show it, password and all
@@ -106,6 +106,7 @@ func openPostgres(config Config, turns *turns) (dialect, error) {
 		"lock_timeout":                        millis(config.LockTimeout),
 		"idle_in_transaction_session_timeout": millis(config.IdleTimeout),
 	})
+	conn.AfterConnect = lineage.admit
 	calls := share(config.MaxConns)
 	ofCalls := conn.Copy()
 	ofCalls.DialFunc = hearing(conn.DialFunc, turns.move)
@@ -164,8 +165,7 @@ func (p *postgresDialect) headQuery() string {
 }
 
 func (p *postgresDialect) historyQuery() string {
-	return `SELECT h.id || '/' || s.system_identifier || '/' || c.timeline_id AS id
-		FROM history AS h, pg_control_system() AS s, pg_control_checkpoint() AS c`
+	return "SELECT h.id || '/' || s.id AS id FROM history AS h, (" + lineageQuery + ") AS s"
 }
 
 func (p *postgresDialect) floorQuery() string {

@@ -18,7 +18,7 @@ var _ talk.History = (*Store)(nil)
 // was made, and where it is a server that can be rolled back, in which of its
 // timelines.
 func (s *Store) HistoryID(ctx context.Context) (string, error) {
-	row, err := one[historyRow](ctx, s, nil, s.historyQuery())
+	row, err := one[historyRow](aside(ctx), s, nil, s.historyQuery())
 	return row.ID, err
 }
 

@@ -79,6 +79,8 @@ func (h health) Watch(ctx context.Context, req *healthv1.HealthCheckRequest, str
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-h.server.retired:
+			return connect.NewError(connect.CodeUnavailable, "another server answers here now")
 		case <-h.server.drained:
 		case <-again.C:
 		}

@@ -91,13 +91,16 @@ type Server struct {
 	cors    *cors.Cors
 	origins *http.CrossOriginProtection
 	handler http.Handler
-	http    *http.Server
+	front   *front
 
-	streams   *streams
-	carried   carried
-	draining  atomic.Bool
-	drained   chan struct{} // closed when draining begins
-	drainOnce sync.Once
+	streams    *streams
+	carried    carried
+	calls      atomic.Int64 // under way, those aside whose streams go on
+	draining   atomic.Bool
+	drained    chan struct{} // closed when draining begins
+	drainOnce  sync.Once
+	retired    chan struct{} // closed when another server has taken over
+	retireOnce sync.Once
 }
 
 // Limits of connections, beside those of body.go.
@@ -134,7 +137,7 @@ func newServer(c Config, register func(*connect.Server)) (*Server, error) {
 	if c.Limits == nil {
 		c.Limits = DefaultLimits()
 	}
-	s := &Server{config: c, identifier: c.Identify, drained: make(chan struct{}), streams: newStreams(c.Streams)}
+	s := &Server{config: c, identifier: c.Identify, drained: make(chan struct{}), retired: make(chan struct{}), streams: newStreams(c.Streams)}
 	if s.identifier == nil {
 		s.identifier = c.Services.Accounts
 	}
@@ -149,7 +152,9 @@ func newServer(c Config, register func(*connect.Server)) (*Server, error) {
 	if err := s.mount(register); err != nil {
 		return nil, err
 	}
-	s.http = s.newHTTP()
+	s.front = &front{}
+	s.front.http = s.newHTTP(s.front)
+	s.front.serves.Store(s)
 	return s, nil
 }
 
@@ -203,18 +208,15 @@ func (s *Server) rulesFor(procedure string) *rules {
 	return s.noRules
 }
 
-// ServeHTTP serves everything: RPCs in three protocols, and the few pages.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if q := s.answer(w, r); q.goesOn() && !s.carriesAlone(r, q) {
-		s.goesOn(r.Context(), q)
-		s.end(r.Context(), r, q)
-	}
-}
+// ServeHTTP serves everything: RPCs in three protocols, and the few pages. Where
+// another server has succeeded this one, that one answers.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.front.ServeHTTP(w, r) }
 
-// answer passes the chain.
+// answer passes the chain, and counts the call out.
 //
 //go:noinline // what it needs would lie below a stream for as long as it waits
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) *request {
+	defer s.calls.Add(-1)
 	q := s.newRequest(r)
 	q.rules = s.rules[r.URL.Path]
 	if q.rules == nil && s.ours(r.URL.Path) {
@@ -249,13 +251,13 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 // WriteTimeout: it would end streams. The ReadTimeout costs a call nothing, where
 // a deadline that is set in its course is two messages to whoever reads the
 // connection over HTTP/2.
-func (s *Server) newHTTP() *http.Server {
+func (s *Server) newHTTP(front http.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           s,
+		Handler:           front,
 		Protocols:         protocols,
 		ConnContext:       withConn,
 		TLSConfig:         s.config.TLS.Clone(), // which nil has too
@@ -278,9 +280,9 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 
 // Serve answers on l until [Server.Shutdown]; then it returns nil.
 func (s *Server) Serve(l net.Listener) error {
-	serve := s.http.Serve
+	serve := s.front.http.Serve
 	if s.config.TLS != nil {
-		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
+		serve = func(l net.Listener) error { return s.front.http.ServeTLS(l, "", "") }
 	}
 	if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -304,9 +306,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer cancel()
 	// Nobody connects from now on: a proxy would send those whose streams just
 	// ended here of all nodes, since here are the fewest.
-	err := errors.Join(s.http.Shutdown(ctx), s.carried.wait(ctx))
+	err := errors.Join(s.front.http.Shutdown(ctx), s.carried.wait(ctx))
 	s.carried.close()
-	return errors.Join(err, s.http.Close())
+	return errors.Join(err, s.front.http.Close())
 }
 
 // Revoked ends the streams of sessions that have ended.

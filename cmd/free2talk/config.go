@@ -74,6 +74,8 @@ type Settings struct {
 	// balancers have seen that it is not ready. Zero where there is none.
 	DrainDelay time.Duration
 
+	anew bool // this process has served before: it is ready at once
+
 	// For tests.
 	clock talk.Clock       // nil: the database's
 	local func() time.Time // this machine's clock; nil: clock, or else the real one

@@ -25,12 +25,12 @@ func (w *world) child(t *testing.T, databaseURL string) *process {
 // proxy stands before a server, and can lose what that answers.
 type proxy struct {
 	listener net.Listener
-	upstream string
 
-	mu    sync.Mutex
-	loses []byte // what an answer must be to, to be lost; nil: none is
-	lost  int
-	conns map[net.Conn]bool
+	mu       sync.Mutex
+	upstream string
+	loses    []byte // what an answer must be to, to be lost; nil: none is
+	lost     int
+	conns    map[net.Conn]bool
 }
 
 // newProxy passes on what comes to upstream, a host:port.
@@ -68,6 +68,20 @@ func (p *proxy) lose(text string) {
 	p.loses = []byte(text)
 }
 
+// lead breaks all connections, and has those that come now end at another server.
+func (p *proxy) lead(upstream string) {
+	p.mu.Lock()
+	p.upstream = upstream
+	p.mu.Unlock()
+	p.cut()
+}
+
+func (p *proxy) leads() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.upstream
+}
+
 // cut breaks all connections, and loses nothing any more.
 func (p *proxy) cut() {
 	p.mu.Lock()
@@ -96,7 +110,7 @@ func (p *proxy) keep(conns ...net.Conn) (forget func()) {
 }
 
 func (p *proxy) pass(down net.Conn) {
-	up, err := net.Dial("tcp", p.upstream)
+	up, err := net.Dial("tcp", p.leads())
 	if err != nil {
 		_ = down.Close()
 		return

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +35,8 @@ type node struct {
 	settings Settings
 	log      *slog.Logger
 	id       string
+	history  string        // of the database, that all is read from
+	astray   chan struct{} // closed when the database has another one
 
 	telemetry *server.Telemetry
 	store     *db.Store
@@ -67,7 +67,7 @@ type node struct {
 // open makes a node that is ready to serve. It waits for the database, and not
 // for Redis.
 func open(ctx context.Context, settings Settings, log *slog.Logger) (_ *node, err error) {
-	n := &node{settings: settings, log: log, id: talk.NewID(), stop: func() {}, warmed: make(chan struct{})}
+	n := &node{settings: settings, log: log, id: talk.NewID(), stop: func() {}, astray: make(chan struct{}), warmed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -140,6 +140,10 @@ func (n *node) readyStore(ctx context.Context) error {
 	if _, err := n.store.Migrate(ctx, db.Up); err != nil {
 		return err
 	}
+	var err error
+	if n.history, err = n.store.HistoryID(ctx); err != nil { // before anything else is read
+		return err
+	}
 	local := n.settings.local
 	if local == nil {
 		local = n.settings.clock
@@ -198,7 +202,7 @@ func (n *node) openRedis(context.Context) error {
 		url = embedded.URL()
 	}
 	redis, err := cache.Open(cache.Config{
-		URL: url, Prefix: n.settings.RedisPrefix, Log: n.log,
+		URL: url, Prefix: n.settings.RedisPrefix, History: n.history, Log: n.log,
 		Loads:   n.store.Conns() / 2,
 		Near:    n.settings.NearCache,
 		Meter:   n.meter("cache"),
@@ -243,10 +247,6 @@ func (n *node) openServer(ctx context.Context) (err error) {
 	if err := n.tail.Warm(ctx); err != nil {
 		return err
 	}
-	history, err := n.store.HistoryID(ctx)
-	if err != nil {
-		return err
-	}
 	passwords := talk.NewPasswords(0)
 	tokens := talk.NewTokens(n.keys, n.clock.Now, issuer, audience)
 	if err := errors.Join(n.telemetry.Passwords(passwords), n.telemetry.Tokens(tokens), n.telemetry.Outbox(n.outbox)); err != nil {
@@ -264,7 +264,7 @@ func (n *node) openServer(ctx context.Context) (err error) {
 		Flush: n.redis.InvalidatePattern, Holds: n.redis.Holds, Reader: reader, Desk: limiter,
 	}
 	n.analytics = &talk.Analytics{
-		History: n.store, Tallies: cache.NewTallies(n.redis), Chronicle: n.store, Mine: n.presence.First,
+		History: n.store, Tallies: cache.NewTallies(n.redis), Chronicle: n.store, HistoryID: n.history, Mine: n.presence.First,
 		Rooms: n.lobby, Online: n.presence.Count, Clock: n.clock.Now, Log: n.log, Every: n.settings.tallyEvery,
 	}
 	n.server, err = server.New(server.Config{
@@ -280,7 +280,7 @@ func (n *node) openServer(ctx context.Context) (err error) {
 		},
 		Streams: n.settings.Streams,
 		Live: server.Live{
-			Hub: n.hub, Lobby: n.lobby, Presence: n.presence, History: n.store, HistoryID: history,
+			Hub: n.hub, Lobby: n.lobby, Presence: n.presence, History: n.store, HistoryID: n.history,
 			Bans: n.bans, Ended: n.revoked.Check, Now: n.clock.Now,
 		},
 		Limiter:        limiter,
@@ -323,7 +323,9 @@ func (n *node) ready(ctx context.Context) error {
 	select {
 	case <-n.warmed:
 	default:
-		return errWarming
+		if !n.settings.anew { // else all nodes might be unready at once
+			return errWarming
+		}
 	}
 	if n.revoked.Fresh() {
 		return nil
@@ -350,6 +352,7 @@ func (n *node) run(ctx context.Context) {
 			}
 		}
 	}
+	n.loops.Go(func() { n.watchHistory(ctx) })
 	n.loops.Go(func() { n.revoked.Run(ctx, failed("revocations read")) })
 	n.loops.Go(func() { n.keys.Run(ctx, n.clock.Now, failed("keys read")) })
 	n.loops.Go(func() { n.outbox.Run(ctx) })
@@ -378,31 +381,6 @@ func (n *node) close() error {
 	}
 	return errors.Join(errs...)
 }
-
-// serve answers until ctx ends, then drains.
-func (n *node) serve(ctx context.Context, clients, metrics net.Listener) error {
-	served := make(chan error, 2) // one for each listener
-	go func() { served <- n.server.Serve(clients) }()
-	scraped := &http.Server{Handler: n.telemetry.Handler(), ReadHeaderTimeout: 5 * time.Second}
-	if metrics != nil {
-		go func() {
-			if err := scraped.Serve(metrics); !errors.Is(err, http.ErrServerClosed) {
-				served <- err
-			}
-		}()
-	}
-	var err error
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-		n.log.Info("draining")
-	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWithin)
-	defer cancel()
-	return errors.Join(err, n.server.Shutdown(last), scraped.Close())
-}
-
-const drainWithin = 18 * time.Second
 
 // embed makes the settings of the embedded default whole: its database and its
 // secret are files in the data directory.

@@ -50,7 +50,7 @@ func (serveCmd) Run(ctx context.Context, c *Config) (err error) {
 	}
 	log.Info(settings.banner(clients.Addr()), about...)
 	go tuneGarbage(ctx) // it ends with the process, or before
-	return errors.Join(n.serve(ctx, clients, metrics), n.close())
+	return serve(ctx, n, clients, metrics)
 }
 
 func closeAll(listeners ...net.Listener) error {

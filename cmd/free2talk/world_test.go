@@ -134,15 +134,12 @@ func (w *world) startOn(listener net.Listener, to io.Writer) *testNode {
 	}
 	ctx, drain := context.WithCancel(context.WithoutCancel(w.Context()))
 	served := make(chan error, 1)
-	go func() { served <- n.serve(ctx, listener, nil) }()
+	go func() { served <- serve(ctx, n, listener, nil) }()
 	tn := &testNode{node: n, url: "http://" + listener.Addr().String()}
 	tn.stop = sync.OnceFunc(func() {
 		drain()
 		if err := <-served; err != nil {
 			w.Errorf("serve: %v", err)
-		}
-		if err := n.close(); err != nil {
-			w.Errorf("close: %v", err)
 		}
 	})
 	w.Cleanup(func() {

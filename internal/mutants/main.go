@@ -50,6 +50,9 @@ var mutants = []mutant{
 	{"what a look is kept under was noted before it asked", "cache/look.go", [2]string{
 		"return t.seen(ctx, key, entry, since)", "_ = since\n\treturn t.seen(ctx, key, entry, r.near.stamp(nearKey{t.kind, name}))",
 	}, "TestNear$"},
+	{"what was loaded from another history is not seen", "cache/look.go", [2]string{
+		"case !t.redis.history.has(entry):", "case false:",
+	}, "TestHistories"},
 	{"the node that acknowledges a write forgets what it has near", "cache/forget.go", [2]string{
 		"r.near.forget(keys...) // after Redis did", "_ = 0 // after Redis did",
 	}, "TestC1_near"},

@@ -128,3 +128,36 @@ func (s *PostgresServer) Restart() {
 	s.t.Helper()
 	check(s.t, s.postgres.Restart(context.WithoutCancel(s.t.Context())))
 }
+
+// Standby starts a second server that follows this one, and returns when it
+// has everything. It ends with the test. Until it is promoted it only reads.
+func (s *PostgresServer) Standby() *PostgresServer {
+	s.t.Helper()
+
+	standby, err := s.postgres.Standby(s.t.Context())
+	if err != nil {
+		s.t.Fatalf("start standby: %v", err)
+	}
+
+	s.t.Cleanup(func() { check(s.t, standby.Close()) })
+
+	dsn, err := url.Parse(s.dsn)
+	if err != nil {
+		s.t.Fatalf("address of postgres: %v", err)
+	}
+	return &PostgresServer{t: s.t, postgres: standby, dsn: service.DSN(standby.Addr(), service.Role, dsn.Path[1:])}
+}
+
+// Detach has a standby follow its primary until now, and no further: what is
+// committed there from now on is not here.
+func (s *PostgresServer) Detach(primary *PostgresServer) {
+	s.t.Helper()
+	check(s.t, s.postgres.CaughtUp(s.t.Context(), primary.postgres))
+	check(s.t, s.postgres.Detach(s.t.Context()))
+}
+
+// Promote makes a standby a primary, and returns when it takes writes.
+func (s *PostgresServer) Promote() {
+	s.t.Helper()
+	check(s.t, s.postgres.Promote(s.t.Context()))
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -126,6 +127,7 @@ type Analytics struct {
 	History   History
 	Tallies   Tallies
 	Chronicle Chronicle
+	HistoryID string      // a place in another history is none
 	Mine      func() bool // whether this node is the one
 	Rooms     OpenRooms
 	Online    func(ctx context.Context) int
@@ -193,7 +195,7 @@ func (a *Analytics) gather(ctx context.Context) (more bool, err error) {
 	}
 	now := a.Clock()
 	t := Tally{From: place, To: place, Hours: map[time.Time]*HourTally{}}
-	mark, known := parsePlace(place) // where it is not known, all of the history that there is
+	mark, known := a.known(place) // where it is not known, all of the history that there is
 	t.hour(now).Partial = !known
 	events, err := a.History.EventsAfter(ctx, mark, tallyBatch)
 	switch {
@@ -201,13 +203,12 @@ func (a *Analytics) gather(ctx context.Context) (more bool, err error) {
 		if mark, err = a.History.Head(ctx); err != nil {
 			return false, err
 		}
-		t.To, t.hour(now).Partial = mark.place(), true
+		t.To, t.hour(now).Partial = a.place(mark), true
 	case err != nil:
 		return false, err
 	default:
-		t.To = mark.place()
 		more = len(events) == tallyBatch && events[len(events)-1].Settled
-		t.events(events)
+		t.To = a.place(t.events(events, mark))
 	}
 	if !more {
 		a.look(ctx, &t, now)
@@ -222,6 +223,17 @@ func (a *Analytics) gather(ctx context.Context) (more bool, err error) {
 		}
 	}
 	return more, nil
+}
+
+// place is a mark of this history as a text, which known reads.
+func (a *Analytics) place(m Mark) string { return m.place() + " " + a.HistoryID }
+
+func (a *Analytics) known(place string) (m Mark, ok bool) {
+	text, history, _ := strings.Cut(place, " ")
+	if m, ok = parsePlace(text); !ok || history != a.HistoryID {
+		return Mark{}, false
+	}
+	return m, true
 }
 
 // parts are tallies of so many rooms at most, so that none holds Redis up. What
@@ -278,13 +290,13 @@ func (h *HourTally) language(languages []string) *Use {
 }
 
 // events adds events up to the first that is not settled, which will be found
-// again.
-func (t *Tally) events(events []Logged) {
+// again, and returns up to where, or mark where it is the first.
+func (t *Tally) events(events []Logged, mark Mark) Mark {
 	for _, e := range events {
 		if !e.Settled {
-			return
+			break
 		}
-		t.To = e.Mark.place()
+		mark = e.Mark
 		h := t.hour(e.At)
 		switch fact := e.Fact.(type) {
 		case RoomCreated:
@@ -297,6 +309,7 @@ func (t *Tally) events(events []Logged) {
 			h.Users[fact.Sender.ID] = struct{}{}
 		}
 	}
+	return mark
 }
 
 // look adds who is online and, at each step or where there are many rooms more

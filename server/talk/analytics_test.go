@@ -45,3 +45,19 @@ func TestTalliesAreCut(t *testing.T) {
 		t.Errorf("%d parts: %d opened, %d people, %d languages, joins %v", len(parts), created, users, languages, joins)
 	}
 }
+
+// A place is one in its own history alone: in another the same numbers are of
+// something else.
+func TestAPlaceIsOfOneHistory(t *testing.T) {
+	t.Parallel()
+	before, after := Analytics{HistoryID: "1/1"}, Analytics{HistoryID: "1/2"}
+	place := before.place(Mark{Tx: 7, ID: 9})
+	if mark, known := before.known(place); !known || mark != (Mark{Tx: 7, ID: 9}) {
+		t.Errorf("%q is %v, known: %t", place, mark, known)
+	}
+	for _, other := range []string{place, "", "7:9", "7 1/2"} {
+		if mark, known := after.known(other); known || mark != (Mark{}) {
+			t.Errorf("%q is %v, known: %t", other, mark, known)
+		}
+	}
+}

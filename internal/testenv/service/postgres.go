@@ -44,7 +44,7 @@ func StartPostgres(ctx context.Context) (*Postgres, error) {
 func startPostgres(ctx context.Context) (*Postgres, error) {
 	p := &Postgres{process: process{name: "postgres", dies: syscall.SIGQUIT}}
 
-	err := p.prepare(ctx)
+	err := p.prepare(func() error { return p.initdb(ctx) })
 	if err == nil {
 		err = p.begin(ctx)
 	}
@@ -57,12 +57,8 @@ func startPostgres(ctx context.Context) (*Postgres, error) {
 	return p, nil
 }
 
-// prepare finds the programs, a port and an owner, and makes the cluster.
-func (p *Postgres) prepare(ctx context.Context) error {
-	initdb, err := find("initdb")
-	if err != nil {
-		return err
-	}
+// prepare finds the program, a port and an owner, and has the cluster made.
+func (p *Postgres) prepare(makeCluster func() error) (err error) {
 	p.path, err = find("postgres")
 	if err != nil {
 		return err
@@ -88,7 +84,7 @@ func (p *Postgres) prepare(ctx context.Context) error {
 
 	p.data = filepath.Join(p.dir, "data")
 	p.args = p.settings()
-	return p.initdb(ctx, initdb)
+	return makeCluster()
 }
 
 // settings are the server's arguments: no waiting for the disk, room for many
@@ -115,7 +111,11 @@ func (p *Postgres) settings() []string {
 
 // initdb makes the cluster, in UTF-8: in the C locale's own encoding Postgres
 // accepts bytes that are no text.
-func (p *Postgres) initdb(ctx context.Context, program string) error {
+func (p *Postgres) initdb(ctx context.Context) error {
+	program, err := find("initdb")
+	if err != nil {
+		return err
+	}
 	locale := "C"
 	if runtime.GOOS == "linux" {
 		locale = "C.UTF-8"
