@@ -71,10 +71,10 @@ func serve(ctx context.Context, n *node, clients, metrics net.Listener) error {
 	err := h.stay(ctx, served)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWithin)
 	defer cancel()
-	n = h.now.Load()
-	err = errors.Join(err, n.server.Shutdown(last), scraped.Close())
+	newest := h.now.Load()
+	err = errors.Join(err, newest.server.Shutdown(last), scraped.Close())
 	h.retiring.Wait()
-	return errors.Join(err, n.close())
+	return errors.Join(err, newest.close())
 }
 
 const drainWithin = 18 * time.Second
