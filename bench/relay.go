@@ -34,7 +34,11 @@ func (r *run) newRelay(c *crowd, prefix, room string) (_ *relay, err error) {
 	if y.store, err = db.Open(r.ctx, db.Config{URL: c.dsn}); err != nil {
 		return nil, err
 	}
-	if y.redis, err = cache.Open(cache.Config{URL: r.redis.URL(), Prefix: prefix, Timeout: 10 * time.Second}); err != nil {
+	history, err := y.store.HistoryID(r.ctx)
+	if err != nil {
+		return nil, errors.Join(err, y.store.Close())
+	}
+	if y.redis, err = cache.Open(cache.Config{URL: r.redis.URL(), Prefix: prefix, History: history, Timeout: 10 * time.Second}); err != nil {
 		return nil, errors.Join(err, y.store.Close())
 	}
 	y.bus = cache.NewBus(y.redis, nil)
