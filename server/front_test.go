@@ -110,13 +110,7 @@ func TestSucceedSendsStreamsAway(t *testing.T) {
 func TestSucceedEndsHealthWatch(t *testing.T) {
 	t.Parallel()
 	e, health, _ := newHealthEdge(t)
-	watch, err := health.Watch(t.Context(), &healthv1.HealthCheckRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if res, err := watch.Receive(); err != nil || res.GetStatus() != serving {
-		t.Fatalf("watch: %v, %v", res, err)
-	}
+	watch := watched(t, health)
 	e.succeeded(&fakeHandlers{})
 	if err := e.Retire(t.Context()); err != nil {
 		t.Errorf("Retire: %v", err)

@@ -28,6 +28,19 @@ func newHealthEdge(t *testing.T) (e *edge, health healthconnect.HealthClient, st
 	return e, healthconnect.NewHealthClient(e.client(connecthttp.WithGRPC())), func(err error) { <-gate; gate <- err }
 }
 
+// watched is a watch of a server that has said that it serves.
+func watched(t *testing.T, health healthconnect.HealthClient) healthconnect.HealthWatchClientStream {
+	t.Helper()
+	watch, err := health.Watch(t.Context(), &healthv1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res, err := watch.Receive(); err != nil || res.GetStatus() != serving {
+		t.Fatalf("watch: %v, %v", res, err)
+	}
+	return watch
+}
+
 const (
 	serving    = healthv1.HealthCheckResponse_SERVING
 	notServing = healthv1.HealthCheckResponse_NOT_SERVING
@@ -66,13 +79,7 @@ func TestHealth(t *testing.T) {
 func TestHealthWatch(t *testing.T) {
 	t.Parallel()
 	e, health, _ := newHealthEdge(t)
-	watch, err := health.Watch(t.Context(), &healthv1.HealthCheckRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if res, err := watch.Receive(); err != nil || res.GetStatus() != serving {
-		t.Fatalf("watch: %v, %v", res, err)
-	}
+	watch := watched(t, health)
 	e.drain()
 	if res, err := watch.Receive(); err != nil || res.GetStatus() != notServing {
 		t.Errorf("watch while draining: %v, %v", res, err)
