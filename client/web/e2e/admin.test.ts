@@ -68,6 +68,24 @@ async function administrator(username: string): Promise<Awaited<ReturnType<typeo
   return who;
 }
 
+test("what is typed as soon as a tab is chosen is typed there", async () => {
+  const tess = await administrator("tess");
+  const page = await tess.open(`${server.url}/admin/rooms`);
+  await page.getByRole("searchbox").waitFor();
+  const next = await page.evaluate(async () => {
+    document.querySelector<HTMLAnchorElement>('nav.tabs a[href="/admin/people"]')?.click();
+    // A key that is pressed next is a task of its own: nothing may be left of the page before by then.
+    await new Promise((resolve) => {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = resolve;
+      port2.postMessage(0);
+    });
+    return document.querySelector<HTMLInputElement>("main input[type=search]")?.placeholder;
+  });
+  expect(next).toBe("Beginning of a username or an e-mail, or an id");
+  await tess.close();
+});
+
 test("an administrator bans, lets back, closes rooms, and finds it all in the log", async () => {
   const { accessToken } = await server.register("troll", password);
   await server.call("RoomService/CreateRoom", { name: "Buy my course", languages: ["en"] }, accessToken);
